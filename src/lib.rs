@@ -1,0 +1,12 @@
+//! pulsewire: request/reply and publish/subscribe over raw TCP.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod time;
+pub mod wire;

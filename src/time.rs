@@ -1,0 +1,84 @@
+//! The clock that is handed in: a moment in microseconds, with no idea where it comes from.
+//!
+//! Everything below `net` takes `now` as an argument and answers with the moment at which it wants to be called
+//! again. A driver hands in a monotonic clock, a simulator a number that it counts up itself. Wall-clock time never
+//! takes part: it is data (the heartbeat carries it), not a timer.
+
+use core::fmt;
+use core::ops::{Add, AddAssign};
+pub use core::time::Duration;
+
+/// A moment, in microseconds since an origin that the driver chose (usually its own start).
+///
+/// Arithmetic saturates: a deadline that is too far away to be expressed is "never", not a wrap into the past.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The origin of the clock.
+    pub const ZERO: Instant = Instant(0);
+    /// The end of time: a deadline at this moment never comes.
+    pub const NEVER: Instant = Instant(u64::MAX);
+
+    /// The moment `micros` microseconds after the origin.
+    pub const fn from_micros(micros: u64) -> Self {
+        Instant(micros)
+    }
+
+    /// The moment `millis` milliseconds after the origin.
+    pub const fn from_millis(millis: u64) -> Self {
+        Instant(millis.saturating_mul(1_000))
+    }
+
+    /// Microseconds since the origin.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long before `self` the moment `earlier` lies; zero if it does not.
+    pub const fn saturating_since(self, earlier: Instant) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    fn add(self, length: Duration) -> Instant {
+        let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_add(micros))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, length: Duration) {
+        *self = *self + length;
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Instant::NEVER {
+            return f.write_str("never");
+        }
+        write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_instead_of_wrapping() {
+        assert_eq!(Instant::from_millis(1) + Duration::from_micros(5), Instant::from_micros(1_005));
+        assert_eq!(Instant::from_millis(u64::MAX), Instant::NEVER);
+        assert_eq!(Instant::NEVER + Duration::from_secs(1), Instant::NEVER);
+        assert_eq!(Instant::ZERO + Duration::MAX, Instant::NEVER);
+        assert_eq!(Instant::ZERO.saturating_since(Instant::from_millis(1)), Duration::ZERO);
+        assert_eq!(
+            Instant::from_millis(3).saturating_since(Instant::from_millis(1)),
+            Duration::from_millis(2)
+        );
+    }
+}
