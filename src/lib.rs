@@ -8,5 +8,9 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[doc(hidden)]
+pub mod fuzz;
+pub mod pattern;
+pub mod session;
 pub mod time;
 pub mod wire;

@@ -7,7 +7,9 @@ use super::{Error, LENGTH_BYTES};
 /// Cuts a stream of bytes, chopped in any way, into frame bodies.
 ///
 /// Whole frames are handed out borrowed from the input itself; only an unfinished one is copied, and memory for it is
-/// taken as its bytes arrive, whatever its length field promises. While nothing is unfinished it holds no memory.
+/// taken as its bytes arrive, whatever its length field promises: at most twice what has come, and never more than
+/// the frame will need. A copied frame is let go at the call after the one that handed it out, so call until the
+/// answer is "not yet"; from then on, with nothing unfinished, no memory is held.
 /// After an error it says the same error for ever: nothing more is decoded from that connection.
 #[derive(Debug, Default)]
 pub struct Deframer {
@@ -31,7 +33,11 @@ impl Deframer {
     ///
     /// # Errors
     /// [`Error::FrameTooLong`] or [`Error::Empty`], from then on at every call.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8], limit: u32) -> Result<Option<&'a [u8]>, Error> {
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+        limit: u32,
+    ) -> Result<Option<&'a [u8]>, Error> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -41,8 +47,8 @@ impl Deframer {
         }
         if self.partial.is_empty() {
             match whole_frame(input, limit) {
-                Ok(Some(len)) => {
-                    let (frame, rest) = input.split_at(LENGTH_BYTES + len);
+                Ok(Some(total)) => {
+                    let (frame, rest) = input.split_at(total);
                     *input = rest;
                     return Ok(Some(&frame[LENGTH_BYTES..]));
                 }
@@ -56,7 +62,7 @@ impl Deframer {
         }
         self.fill(input, LENGTH_BYTES);
         let total = match announced(&self.partial, limit) {
-            Ok(Some(len)) => LENGTH_BYTES + len,
+            Ok(Some(total)) => total,
             Ok(None) => return Ok(None),
             Err(error) => return Err(self.fail(error)),
         };
@@ -88,10 +94,23 @@ impl Deframer {
         Some(u64::from(len) + LENGTH_BYTES as u64)
     }
 
+    /// Memory held at this moment, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Moves bytes from the input until `partial` has `total` of them.
+    ///
+    /// Memory doubles as bytes arrive, so that a frame that comes byte by byte is copied a constant number of times,
+    /// but stops at `total`: left to itself a vector would take up to twice the frame, which no budget foresaw.
     fn fill(&mut self, input: &mut &[u8], total: usize) {
-        let missing = total.saturating_sub(self.partial.len());
-        let (taken, rest) = input.split_at(missing.min(input.len()));
+        let have = self.partial.len();
+        let (taken, rest) = input.split_at(total.saturating_sub(have).min(input.len()));
+        let needed = have + taken.len();
+        if needed > self.partial.capacity() {
+            let doubled = self.partial.capacity().saturating_mul(2);
+            self.partial.reserve_exact(doubled.min(total).max(needed) - have);
+        }
         self.partial.extend_from_slice(taken);
         *input = rest;
     }
@@ -103,12 +122,13 @@ impl Deframer {
     }
 }
 
-/// The body length of the frame at the front of `bytes`, if all of it is there.
+/// The length of the frame at the front of `bytes`, length field included, if all of it is there.
 fn whole_frame(bytes: &[u8], limit: u32) -> Result<Option<usize>, Error> {
-    Ok(announced(bytes, limit)?.filter(|len| bytes.len() - LENGTH_BYTES >= *len))
+    Ok(announced(bytes, limit)?.filter(|total| bytes.len() >= *total))
 }
 
-/// The body length that the front of `bytes` announces, checked against the limit before anything else is done.
+/// The length that the front of `bytes` announces, length field included, checked against the limit before anything
+/// else is done.
 fn announced(bytes: &[u8], limit: u32) -> Result<Option<usize>, Error> {
     let Some(length) = bytes.get(..LENGTH_BYTES) else { return Ok(None) };
     let len = u32::from_le_bytes(length.try_into().expect("the slice has four bytes"));
@@ -118,5 +138,123 @@ fn announced(bytes: &[u8], limit: u32) -> Result<Option<usize>, Error> {
     if len == 0 {
         return Err(Error::Empty);
     }
-    Ok(Some(usize::try_from(len).map_err(|_| Error::FrameTooLong { len, limit })?))
+    // Where addresses have 32 bits, a limit near `u32::MAX` admits frames that do not fit into memory.
+    let total = usize::try_from(len).ok().and_then(|len| len.checked_add(LENGTH_BYTES));
+    total.map(Some).ok_or(Error::FrameTooLong { len, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    /// Feeds one piece and counts the frames in it.
+    fn feed(deframer: &mut Deframer, mut piece: &[u8], limit: u32) -> Result<usize, Error> {
+        let mut count = 0;
+        while deframer.next(&mut piece, limit)?.is_some() {
+            count += 1;
+        }
+        assert!(piece.is_empty(), "not yet means that everything was taken in");
+        Ok(count)
+    }
+
+    #[test]
+    fn whole_frames_are_borrowed_and_cost_no_memory() {
+        let mut deframer = Deframer::new();
+        let bytes = [1, 0, 0, 0, 7, 2, 0, 0, 0, 8, 9];
+        let mut input = &bytes[..];
+        assert_eq!(deframer.next(&mut input, 2), Ok(Some(&bytes[4..5])));
+        assert_eq!(deframer.next(&mut input, 2), Ok(Some(&bytes[9..])));
+        assert_eq!(deframer.next(&mut input, 2), Ok(None));
+        assert_eq!(deframer.capacity(), 0);
+    }
+
+    #[test]
+    fn unfinished_frame_says_how_far_it_is() {
+        let mut deframer = Deframer::new();
+        assert_eq!(feed(&mut deframer, &[5, 0, 0], 9), Ok(0));
+        assert_eq!((deframer.partial_len(), deframer.announced_len()), (3, None));
+        assert_eq!(feed(&mut deframer, &[0, 1, 2], 9), Ok(0));
+        assert_eq!((deframer.partial_len(), deframer.announced_len()), (6, Some(9)));
+        let mut input = &[3, 4, 5, 1][..];
+        assert_eq!(deframer.next(&mut input, 9), Ok(Some(&[1, 2, 3, 4, 5][..])));
+        assert_eq!((deframer.partial_len(), deframer.announced_len()), (0, None));
+        assert_eq!(deframer.next(&mut input, 9), Ok(None));
+        assert_eq!((deframer.partial_len(), deframer.announced_len()), (1, None));
+    }
+
+    #[test]
+    fn memory_is_let_go_once_nothing_is_unfinished() {
+        let mut deframer = Deframer::new();
+        let mut frame = vec![0; LENGTH_BYTES + 1_000];
+        frame[..LENGTH_BYTES].copy_from_slice(&1_000_u32.to_le_bytes());
+        assert_eq!(feed(&mut deframer, &frame[..10], 1_000), Ok(0));
+        assert_eq!(feed(&mut deframer, &frame[10..], 1_000), Ok(1));
+        assert_eq!(deframer.capacity(), 0);
+    }
+
+    #[test]
+    fn frame_fed_bytewise_is_moved_a_few_times_and_never_takes_more_than_its_length() {
+        const LEN: u32 = 1_024 * 1_024 + 1; // Just above a power of two, where doubling overshoots most.
+        let total = LEN as usize + LENGTH_BYTES;
+        let mut deframer = Deframer::new();
+        let mut moves = 0;
+        let mut frames = 0;
+        for byte in LEN.to_le_bytes().into_iter().chain((0..LEN).map(|n| n.to_le_bytes()[0])) {
+            let before = deframer.capacity();
+            let mut piece = &[byte][..];
+            frames += usize::from(deframer.next(&mut piece, LEN).unwrap().is_some());
+            moves += usize::from(deframer.capacity() != before);
+            assert!(deframer.capacity() <= total.max(8));
+        }
+        assert_eq!(frames, 1);
+        assert!(moves <= 24, "{moves} reallocations are not a constant number of copies per byte");
+    }
+
+    #[test]
+    fn length_above_the_limit_is_refused_before_anything_is_reserved() {
+        for (len, limit) in [(5, 4), (0x7fff_ffff, 4_096), (u32::MAX, 4_096), (u32::MAX, u32::MAX - 1)] {
+            let mut whole = Deframer::new();
+            let error = Error::FrameTooLong { len, limit };
+            assert_eq!(feed(&mut whole, &len.to_le_bytes(), limit), Err(error));
+            assert_eq!(whole.capacity(), 0);
+
+            let mut bytewise = Deframer::new();
+            let mut outcome = Ok(0);
+            for byte in len.to_le_bytes() {
+                assert_eq!(outcome, Ok(0));
+                assert!(bytewise.capacity() <= 8);
+                outcome = feed(&mut bytewise, &[byte], limit);
+            }
+            assert_eq!(outcome, Err(error));
+            assert_eq!(bytewise.capacity(), 0);
+            assert_eq!(feed(&mut bytewise, &[1, 0, 0, 0, 7], limit), Err(error), "an error is for ever");
+        }
+    }
+
+    #[test]
+    fn length_at_the_limit_is_accepted_and_takes_memory_only_as_bytes_come() {
+        let mut deframer = Deframer::new();
+        assert_eq!(feed(&mut deframer, &[4, 0, 0, 0, 1, 2, 3, 4], 4), Ok(1));
+        if cfg!(target_pointer_width = "64") {
+            assert_eq!(feed(&mut deframer, &[0xff, 0xff, 0xff, 0xff, 1], u32::MAX), Ok(0));
+            assert_eq!(deframer.announced_len(), Some(0x1_0000_0003));
+            assert!(deframer.capacity() <= 16);
+        }
+    }
+
+    #[test]
+    fn frame_without_a_kind_is_refused() {
+        assert_eq!(feed(&mut Deframer::new(), &[0, 0, 0, 0], 9), Err(Error::Empty));
+    }
+
+    #[test]
+    fn limit_may_grow_between_frames_of_one_read() {
+        let bytes = [1, 0, 0, 0, 7, 2, 0, 0, 0, 8, 9];
+        let mut input = &bytes[..];
+        let mut deframer = Deframer::new();
+        assert_eq!(deframer.next(&mut input, 1), Ok(Some(&[7][..])));
+        assert_eq!(deframer.next(&mut input, 2), Ok(Some(&[8, 9][..])));
+    }
 }

@@ -257,7 +257,8 @@ pub struct Request<'a> {
     /// Time left until the caller's deadline, in milliseconds, at the moment the frame was begun.
     #[serde(with = "le")]
     pub time_left_ms: u32,
-    /// The function's name, 1 to 255 bytes.
+    /// The function's name, at most 255 bytes. An empty one is answered like any unknown one: the mistake costs its
+    /// caller one call, not the connection.
     pub function: &'a str,
     /// Calls that have had their outcome since the last frame that said so.
     #[serde(borrow)]
@@ -476,7 +477,7 @@ impl<'a> Frame<'a> {
             Kind::Hello => Frame::Hello(decode_hello(rest)?),
             Kind::Welcome => {
                 // The version sits first, so that a server of another version is named and not merely misread.
-                check_version(rest)?;
+                check_version(kind, rest)?;
                 Frame::Welcome(header_only(kind, rest)?)
             }
             Kind::Reject => {
@@ -491,9 +492,6 @@ impl<'a> Frame<'a> {
             Kind::Request => {
                 let (header, arguments): (Request<'a>, _) = header(kind, rest)?;
                 name_within_limit(kind, header.function)?;
-                if header.function.is_empty() {
-                    return Err(Error::Malformed { kind });
-                }
                 Frame::Request { header, arguments }
             }
             Kind::Settle => Frame::Settle(header_only(kind, rest)?),
@@ -520,63 +518,71 @@ impl<'a> Frame<'a> {
 
     /// Appends the whole frame, length field included, to `out`.
     ///
-    /// `max_frame` is the limit of the side that will read it, in bytes after the length field.
+    /// `max_frame` is the limit of the side that will read it, in bytes after the length field. What is written here
+    /// is what [`Frame::decode`] accepts: a name that the peer would refuse is refused here, where it costs one
+    /// frame and not the connection.
     ///
     /// # Errors
-    /// [`TooLong`] if the frame exceeds `max_frame`; `out` is then as it was before.
+    /// [`TooLong`] if the frame exceeds `max_frame`, or a name or topic 255 bytes; `out` is then as it was before,
+    /// and no payload was copied.
     pub fn encode(&self, max_frame: u32, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let name = self.name();
+        if name.len() > MAX_NAME_BYTES {
+            return Err(TooLong::name(name.len()));
+        }
         let start = out.len();
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         out.push(self.kind() as u8);
         match self {
             Frame::Hello(header) => put(header, out),
             Frame::Welcome(header) => put(header, out),
-            Frame::Reject { code, text } => {
-                put(&ReasonHeader { code: code.code() }, out);
-                out.extend_from_slice(text.as_bytes());
-            }
+            Frame::Reject { code, .. } => put(&ReasonHeader { code: code.code() }, out),
             Frame::Heartbeat(header) => put(header, out),
-            Frame::Bye { code, text } => {
-                put(&ReasonHeader { code: code.code() }, out);
-                out.extend_from_slice(text.as_bytes());
-            }
-            Frame::Request { header, arguments } => {
-                put(header, out);
-                out.extend_from_slice(arguments);
-            }
+            Frame::Bye { code, .. } => put(&ReasonHeader { code: code.code() }, out),
+            Frame::Request { header, .. } => put(header, out),
             Frame::Settle(header) => put(header, out),
-            Frame::Reply { header, payload } => {
-                put(header, out);
-                out.extend_from_slice(payload);
-            }
+            Frame::Reply { header, .. } => put(header, out),
             Frame::Subscribe(header) => put(header, out),
             Frame::Unsubscribe(header) => put(header, out),
             Frame::Subscribed(header) => put(header, out),
-            Frame::Publish { header, data } => {
-                put(header, out);
-                out.extend_from_slice(data);
-            }
-            Frame::Last { header, data } => {
-                put(header, out);
-                out.extend_from_slice(data);
-            }
+            Frame::Publish { header, .. } => put(header, out),
+            Frame::Last { header, .. } => put(header, out),
             Frame::Gap(header) => put(header, out),
         }
-        finish(start, max_frame, out)
-    }
-}
-
-/// Writes the length of the frame that began at `start` into its first four bytes, or takes the frame back.
-fn finish(start: usize, max_frame: u32, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    let len = out.len() - start - LENGTH_BYTES;
-    match u32::try_from(len) {
-        Ok(len) if len <= max_frame => {
-            out[start..start + LENGTH_BYTES].copy_from_slice(&len.to_le_bytes());
-            Ok(())
+        let payload = self.payload();
+        let len = out.len() - start - LENGTH_BYTES + payload.len();
+        match u32::try_from(len) {
+            Ok(length) if length <= max_frame => {
+                out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+                out.extend_from_slice(payload);
+                Ok(())
+            }
+            _ => {
+                out.truncate(start);
+                Err(TooLong { len: len as u64, limit: max_frame })
+            }
         }
-        _ => {
-            out.truncate(start);
-            Err(TooLong { len: len as u64, limit: max_frame })
+    }
+
+    /// The name or topic in the header, empty where there is none.
+    fn name(&self) -> &'a str {
+        match self {
+            Frame::Hello(header) => header.stream,
+            Frame::Request { header, .. } => header.function,
+            Frame::Publish { header, .. } => header.topic,
+            Frame::Last { header, .. } => header.topic,
+            _ => "",
+        }
+    }
+
+    /// The bytes that follow the header.
+    fn payload(&self) -> &'a [u8] {
+        match self {
+            Frame::Reject { text, .. } | Frame::Bye { text, .. } => text.as_bytes(),
+            Frame::Request { arguments, .. } => arguments,
+            Frame::Reply { payload, .. } => payload,
+            Frame::Publish { data, .. } | Frame::Last { data, .. } => data,
+            _ => &[],
         }
     }
 }
@@ -624,19 +630,19 @@ fn header_only<'a, T: Deserialize<'a>>(kind: Kind, bytes: &'a [u8]) -> Result<T,
 /// told apart from a relative of another age.
 fn decode_hello(bytes: &[u8]) -> Result<Hello<'_>, Error> {
     let rest = bytes.strip_prefix(&MAGIC).ok_or(Error::NotPulsewire)?;
-    check_version(rest)?;
+    check_version(Kind::Hello, rest)?;
     let hello: Hello<'_> = header_only(Kind::Hello, bytes)?;
     name_within_limit(Kind::Hello, hello.stream)?;
     Ok(hello)
 }
 
-fn check_version(bytes: &[u8]) -> Result<(), Error> {
+fn check_version(kind: Kind, bytes: &[u8]) -> Result<(), Error> {
     match bytes {
         [low, high, ..] => match u16::from_le_bytes([*low, *high]) {
             VERSION => Ok(()),
             theirs => Err(Error::Version { theirs, ours: VERSION }),
         },
-        _ => Err(Error::NotPulsewire),
+        _ => Err(Error::Malformed { kind }),
     }
 }
 
@@ -649,4 +655,83 @@ fn name_within_limit(kind: Kind, name: &str) -> Result<(), Error> {
 
 fn utf8(kind: Kind, text: &[u8]) -> Result<&str, Error> {
     core::str::from_utf8(text).map_err(|_| Error::Malformed { kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec;
+
+    use super::*;
+
+    fn publish<'a>(topic: &'a str, data: &'a [u8]) -> Frame<'a> {
+        Frame::Publish { header: Publish { seq: 7, topic }, data }
+    }
+
+    #[test]
+    fn frame_at_the_limit_is_written_and_one_above_it_leaves_nothing_behind() {
+        let mut out = vec![0xaa];
+        assert_eq!(publish("t", b"data").encode(15, &mut out), Ok(()));
+        assert_eq!(out.len(), 1 + LENGTH_BYTES + 15);
+        let before = out.clone();
+        assert_eq!(publish("t", b"data+").encode(15, &mut out), Err(TooLong { len: 16, limit: 15 }));
+        assert_eq!(out, before);
+    }
+
+    #[test]
+    fn payload_above_the_limit_is_refused_before_it_is_copied() {
+        let mut out = Vec::new();
+        let data = vec![0; 1_000_000];
+        assert!(publish("t", &data).encode(1_000, &mut out).is_err());
+        assert!(out.capacity() < 1_000, "{} bytes were reserved", out.capacity());
+    }
+
+    #[test]
+    fn name_that_the_peer_would_refuse_is_not_written() {
+        let longest = String::from_utf8(vec![b'n'; MAX_NAME_BYTES]).unwrap();
+        let longer = String::from_utf8(vec![b'n'; MAX_NAME_BYTES + 1]).unwrap();
+        let all = |name| -> [Frame<'_>; 4] {
+            let request = Request { id: 1, time_left_ms: 1, function: name, settled: Ids::default() };
+            [
+                Frame::Hello(Hello::new(Role::Subscriber, SessionId::default(), 0, 0, name)),
+                Frame::Request { header: request, arguments: b"" },
+                publish(name, b""),
+                Frame::Last { header: Last { seq: 0, topic: name }, data: b"" },
+            ]
+        };
+        for frame in all(&longest) {
+            let mut out = Vec::new();
+            frame.encode(1_000, &mut out).unwrap();
+            assert_eq!(Frame::decode(&out[LENGTH_BYTES..]), Ok(frame));
+        }
+        for frame in all(&longer) {
+            let mut out = Vec::new();
+            assert_eq!(frame.encode(1_000, &mut out), Err(TooLong { len: 256, limit: 255 }));
+            assert_eq!(out, []);
+        }
+    }
+
+    #[test]
+    fn stranger_is_told_apart_from_another_version_and_from_a_torso() {
+        let kind = Kind::Hello;
+        assert_eq!(Frame::decode(b"\x01GET / HTTP"), Err(Error::NotPulsewire));
+        assert_eq!(Frame::decode(b"\x01PLS"), Err(Error::NotPulsewire));
+        assert_eq!(Frame::decode(b"\x01PLSW"), Err(Error::Malformed { kind }));
+        assert_eq!(Frame::decode(b"\x01PLSW\x01\x00"), Err(Error::Malformed { kind }));
+        assert_eq!(
+            Frame::decode(b"\x01PLSW\x02\x00 whatever"),
+            Err(Error::Version { theirs: 2, ours: VERSION })
+        );
+        let kind = Kind::Welcome;
+        assert_eq!(Frame::decode(b"\x02\x01"), Err(Error::Malformed { kind }));
+        assert_eq!(Frame::decode(b"\x02\x00\x01"), Err(Error::Version { theirs: 256, ours: VERSION }));
+    }
+
+    #[test]
+    fn codes_of_a_later_version_survive_the_way_through_this_one() {
+        for code in 0..=u16::from(u8::MAX) {
+            assert_eq!(RejectCode::from_code(code).code(), code);
+            assert_eq!(ByeCode::from_code(code).code(), code);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::{TooLong, MAX_NAME_BYTES};
+use super::TooLong;
 
 const ID_BYTES: usize = 8;
 
@@ -17,7 +17,7 @@ pub struct Ids<'a>(&'a [u8]);
 impl<'a> Ids<'a> {
     /// Takes a region built with [`Ids::push`]; `None` if its length is not a multiple of eight.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        (bytes.len() % ID_BYTES == 0).then_some(Ids(bytes))
+        bytes.chunks_exact(ID_BYTES).remainder().is_empty().then_some(Ids(bytes))
     }
 
     /// Appends one id to a region.
@@ -70,7 +70,7 @@ impl<'a> Prefixes<'a> {
     /// [`TooLong`] above 255 bytes; the region is then untouched.
     pub fn push(region: &mut Vec<u8>, prefix: &str) -> Result<(), TooLong> {
         let Ok(len) = u8::try_from(prefix.len()) else {
-            return Err(TooLong { len: prefix.len() as u64, limit: MAX_NAME_BYTES as u32 });
+            return Err(TooLong::name(prefix.len()));
         };
         region.push(len);
         region.extend_from_slice(prefix.as_bytes());
@@ -141,5 +141,63 @@ impl<'de> Visitor<'de> for BorrowedBytes {
 
     fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::{format, vec};
+
+    use super::*;
+
+    #[test]
+    fn ids_come_back_in_the_order_in_which_they_were_written() {
+        let mut region = Vec::new();
+        for id in [3, u64::MAX, 0] {
+            Ids::push(&mut region, id);
+        }
+        let ids = Ids::from_bytes(&region).unwrap();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), [3, u64::MAX, 0]);
+        assert_eq!((ids.len(), ids.is_empty()), (3, false));
+        assert_eq!(format!("{ids:?}"), format!("[3, {}, 0]", u64::MAX));
+        assert!(Ids::from_bytes(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn half_an_id_is_refused() {
+        assert_eq!(Ids::from_bytes(&[0; 7]), None);
+        assert_eq!(Ids::from_bytes(&[0; 9]), None);
+    }
+
+    #[test]
+    fn prefixes_come_back_in_the_order_in_which_they_were_written() {
+        let longest = String::from_utf8(vec![b'p'; 255]).unwrap();
+        let mut region = Vec::new();
+        for prefix in ["tick.", "", &longest, "Zinn ä"] {
+            Prefixes::push(&mut region, prefix).unwrap();
+        }
+        let prefixes = Prefixes::from_bytes(&region).unwrap();
+        assert_eq!(prefixes.iter().collect::<Vec<_>>(), ["tick.", "", &longest, "Zinn ä"]);
+        assert!(!prefixes.is_empty());
+        assert!(Prefixes::from_bytes(&[]).unwrap().is_empty());
+        assert!(!Prefixes::from_bytes(&[0]).unwrap().is_empty(), "one prefix, which matches everything");
+    }
+
+    #[test]
+    fn prefix_above_255_bytes_leaves_the_region_untouched() {
+        let longer = String::from_utf8(vec![b'p'; 256]).unwrap();
+        let mut region = vec![1, b'a'];
+        assert_eq!(Prefixes::push(&mut region, &longer), Err(TooLong { len: 256, limit: 255 }));
+        assert_eq!(region, [1, b'a']);
+    }
+
+    #[test]
+    fn torn_prefix_and_one_that_is_not_utf8_are_refused() {
+        assert_eq!(Prefixes::from_bytes(&[1]), None);
+        assert_eq!(Prefixes::from_bytes(&[2, b'a', b'b', 3, b'c', b'd']), None);
+        assert_eq!(Prefixes::from_bytes(&[1, 0xff]), None);
+        let split_letter = "ä".as_bytes();
+        assert_eq!(Prefixes::from_bytes(&[1, split_letter[0], 1, split_letter[1]]), None);
     }
 }

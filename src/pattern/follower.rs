@@ -1,0 +1,316 @@
+//! A subscriber's place in the publication log.
+
+use alloc::collections::VecDeque;
+
+use super::log::{Log, Slot};
+use super::set::PrefixSet;
+use super::CHUNK_BYTES;
+use crate::session::{Chunk, Fate, Session};
+use crate::wire::{Frame, Gap, Heartbeat, Lost, Subscribed};
+
+/// Bytes that one remembered place takes, for the budget.
+pub(crate) const POSITION_BYTES: u64 = 8;
+
+/// A subscriber's place in the publication log: what it has still to get, and what it has lost.
+///
+/// ```text
+///            reached                    P (a Subscribed to come)      head
+/// ... sent ... | pending, old set ......... | pending, new set ......... |
+/// ```
+///
+/// It falls behind in the log alone: nothing is copied for it until it can be written. Invariant: for every matching
+/// publication between the first Subscribed and the head, exactly one holds: written whole or begun, pending, in a
+/// chunk, or counted in a [`Gap`] (sent or to come).
+#[derive(Debug)]
+pub(crate) struct Follower {
+    /// The set as the client sent it; complete once `follow` is decided.
+    pub(crate) set: PrefixSet,
+    follow: Follow,
+    /// Subscribed frames to come, in the order of their places.
+    acks: VecDeque<Ack>,
+    /// Everything matching below this sequence number has been written or counted in a gap that was sent.
+    reached: u64,
+    /// It follows everything and the next publication will wake it.
+    pub(crate) quiet: bool,
+    /// Messages given to the connection.
+    pub(crate) sent: u64,
+    /// Messages counted in gaps.
+    pub(crate) lost: u64,
+}
+
+/// A Subscribed frame that is to be written when the stream gets to its place.
+#[derive(Debug)]
+struct Ack {
+    ticket: u64,
+    /// The head of the stream when the set came into force.
+    position: u64,
+    /// The slot that the next stored publication had then.
+    slot: Slot,
+    /// Places dropped that lie behind this one and before the next.
+    dropped_after: u64,
+}
+
+#[derive(Debug)]
+enum Follow {
+    /// The set is not complete: nothing is published to it.
+    Nothing,
+    /// The set is the empty prefix: a cursor is all it needs, because every publication matches.
+    Everything { next: Slot, taken: Slot },
+    /// A set of prefixes: the slots of what matched, oldest first, and how many were dropped before the first ack.
+    Matched { pending: VecDeque<Slot>, taken: VecDeque<Slot>, dropped: u64 },
+}
+
+impl Follower {
+    pub(crate) fn new() -> Self {
+        Follower {
+            set: PrefixSet::default(),
+            follow: Follow::Nothing,
+            acks: VecDeque::new(),
+            reached: 0,
+            quiet: false,
+            sent: 0,
+            lost: 0,
+        }
+    }
+
+    /// The set is complete and in force for what is published from now on.
+    pub(crate) fn begin(&mut self, log: &Log, head: u64) {
+        self.reached = head;
+        self.follow = if self.set.len() == 1 && self.set.contains("") {
+            Follow::Everything { next: log.next_slot(), taken: log.next_slot() }
+        } else {
+            Follow::Matched { pending: VecDeque::new(), taken: VecDeque::new(), dropped: 0 }
+        };
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.follow, Follow::Nothing)
+    }
+
+    /// It follows everything, for life.
+    pub(crate) fn is_everything(&self) -> bool {
+        matches!(self.follow, Follow::Everything { .. })
+    }
+
+    /// The set that `ticket` asked for is in force from `head` on; the answer comes when the stream gets there.
+    pub(crate) fn acknowledge(&mut self, ticket: u64, log: &Log, head: u64) {
+        self.acks.push_back(Ack { ticket, position: head, slot: log.next_slot(), dropped_after: 0 });
+    }
+
+    /// A publication matched. Returns by how many places the memory of places grew.
+    pub(crate) fn handle_match(&mut self, slot: Slot, log: &Log) -> i64 {
+        let Follow::Matched { pending, dropped, .. } = &mut self.follow else { return 0 };
+        let before = pending.len() as u64;
+        drop_lapped(pending, dropped, &mut self.acks, log.first_slot());
+        pending.push_back(slot);
+        grown(before, pending.len() as u64)
+    }
+
+    /// Gives up the oldest place: the budget of all places together is used up. Returns whether there was one.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        match &mut self.follow {
+            Follow::Matched { pending, dropped, .. } => match pending.front() {
+                Some(&slot) => {
+                    drop_lapped(pending, dropped, &mut self.acks, slot + 1);
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Places held.
+    pub(crate) fn positions(&self) -> u64 {
+        match &self.follow {
+            Follow::Matched { pending, taken, .. } => (pending.len() + taken.len()) as u64,
+            _ => 0,
+        }
+    }
+
+    /// Whether [`Follower::take`] or [`Follower::render`] would have something to write.
+    pub(crate) fn wants_transmit(&self, log: &Log) -> bool {
+        !self.acks.is_empty()
+            || match &self.follow {
+                Follow::Nothing => false,
+                Follow::Everything { next, .. } => *next < log.next_slot(),
+                Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
+            }
+    }
+
+    /// This connection's position: everything matching below it precedes whatever is written now.
+    pub(crate) fn position(&self, log: &Log, head: u64) -> u64 {
+        if self.wants_transmit(log) || !self.has_begun() {
+            self.reached
+        } else {
+            head
+        }
+    }
+
+    /// Queues the control frames whose place in the stream is here: a gap, then the acknowledgements whose position
+    /// has been reached, and again. Call it only when no chunk is out and no frame is begun. Returns by how many
+    /// places the memory of places grew.
+    ///
+    /// Who was lapped goes on from the oldest of the log's newest three quarters, so that it is not lapped again at
+    /// once. A gap never reaches over an acknowledgement: on either side of it another set ruled.
+    pub(crate) fn render(&mut self, session: &mut Session, log: &Log, head: u64) -> i64 {
+        let before = self.positions();
+        let resume = self.resume_slot(log);
+        if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
+            drop_lapped(pending, dropped, &mut self.acks, resume);
+        }
+        loop {
+            let ack = self.acks.front();
+            let lost = match &mut self.follow {
+                Follow::Nothing => 0,
+                Follow::Everything { next, .. } => {
+                    let until = ack.map_or(resume, |ack| resume.min(ack.slot));
+                    let lost = until.saturating_sub(*next);
+                    *next += lost;
+                    lost
+                }
+                Follow::Matched { dropped, .. } => core::mem::take(dropped),
+            };
+            let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
+            if lost > 0 {
+                let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
+                session.send_control(&Frame::Gap(Gap { before: self.reached, after, lost: Lost::Exact(lost) }));
+                self.reached = after;
+                self.lost += lost;
+            }
+            if self.acks.front().is_none_or(|ack| ack.position > next) {
+                break;
+            }
+            let Some(ack) = self.acks.pop_front() else { break };
+            self.reached = ack.position;
+            session.send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
+            if let Follow::Matched { dropped, .. } = &mut self.follow {
+                *dropped = ack.dropped_after;
+            }
+        }
+        grown(before, self.positions())
+    }
+
+    /// The slot before which everything is lost: the log's recovery slot for one who was lapped.
+    fn resume_slot(&self, log: &Log) -> Slot {
+        let lapped = match &self.follow {
+            Follow::Nothing => false,
+            Follow::Everything { next, .. } => *next < log.first_slot(),
+            Follow::Matched { pending, dropped, .. } => {
+                *dropped > 0 || pending.front().is_some_and(|slot| *slot < log.first_slot())
+            }
+        };
+        if lapped {
+            log.recovery_slot()
+        } else {
+            0
+        }
+    }
+
+    /// A heartbeat with the position of this moment. The same conditions as for [`Follower::render`].
+    pub(crate) fn render_heartbeat(&self, session: &mut Session, log: &Log, head: u64, wall_clock_ns: u64) {
+        let position = self.position(log, head);
+        session.send_control(&Frame::Heartbeat(Heartbeat { wall_clock_ns, position }));
+    }
+
+    fn next_pending(&self, log: &Log) -> Option<Slot> {
+        match &self.follow {
+            Follow::Nothing => None,
+            Follow::Everything { next, .. } => Some(*next).filter(|next| *next < log.next_slot()),
+            Follow::Matched { pending, .. } => pending.front().copied(),
+        }
+    }
+
+    /// Appends whole frames from the log until the chunk is full, the stream is read up, or an acknowledgement's
+    /// place has come.
+    pub(crate) fn take(&mut self, chunk: &mut Chunk, log: &Log) {
+        let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
+        match &mut self.follow {
+            Follow::Nothing => {}
+            Follow::Everything { next, taken } => {
+                *taken = *next;
+                while *next < log.next_slot() && room(chunk) > 0 {
+                    let Some(run) = log.run(*next, 0, room(chunk), bound) else { break };
+                    if run.next > *next {
+                        chunk.buffer().extend_from_slice(run.bytes);
+                        *next = run.next;
+                        continue;
+                    }
+                    // A frame longer than the room: alone, and whole, so that its tail can be kept if it is begun.
+                    if !chunk.bytes().is_empty() {
+                        break;
+                    }
+                    let Some(frame) = log.frame(*next) else { break };
+                    chunk.buffer().extend_from_slice(frame);
+                    *next += 1;
+                }
+            }
+            Follow::Matched { pending, taken, .. } => {
+                while let Some(&slot) = pending.front() {
+                    let reached = log.seq(slot).is_none_or(|seq| seq >= bound);
+                    let Some(frame) = log.frame(slot).filter(|_| !reached) else { break };
+                    if frame.len() > room(chunk) && !chunk.bytes().is_empty() {
+                        break;
+                    }
+                    chunk.buffer().extend_from_slice(frame);
+                    pending.pop_front();
+                    taken.push_back(slot);
+                }
+            }
+        }
+    }
+
+    /// Takes note of which of the frames in a chunk were written or begun; the others are pending again. Returns by
+    /// how many places the memory of places grew.
+    pub(crate) fn handle_written(&mut self, chunk: &Chunk, written: usize) -> i64 {
+        let before = self.positions();
+        let mut done: u64 = 0;
+        for (seq, _) in chunk.fates(written).filter(|(_, fate)| *fate != Fate::Untouched) {
+            self.reached = self.reached.max(seq.saturating_add(1));
+            done += 1;
+        }
+        self.sent += done;
+        match &mut self.follow {
+            Follow::Nothing => {}
+            Follow::Everything { next, taken } => {
+                *taken += done;
+                *next = *taken;
+            }
+            Follow::Matched { pending, taken, .. } => {
+                for _ in 0..done {
+                    taken.pop_front();
+                }
+                while let Some(slot) = taken.pop_back() {
+                    pending.push_front(slot);
+                }
+                if pending.is_empty() {
+                    // Memory for places is there only while there are places.
+                    *pending = VecDeque::new();
+                    *taken = VecDeque::new();
+                }
+            }
+        }
+        grown(before, self.positions())
+    }
+
+}
+
+/// Bytes that may still be added to a chunk.
+fn room(chunk: &Chunk) -> usize {
+    CHUNK_BYTES.saturating_sub(chunk.bytes().len())
+}
+
+/// Drops the places before `first`, and counts each on the side of the acknowledgements on which it lies.
+fn drop_lapped(pending: &mut VecDeque<Slot>, dropped: &mut u64, acks: &mut VecDeque<Ack>, first: Slot) {
+    while let Some(&slot) = pending.front().filter(|slot| **slot < first) {
+        pending.pop_front();
+        match acks.partition_point(|ack| ack.slot <= slot).checked_sub(1) {
+            Some(index) => acks[index].dropped_after += 1,
+            None => *dropped += 1,
+        }
+    }
+}
+
+fn grown(before: u64, after: u64) -> i64 {
+    i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX)
+}

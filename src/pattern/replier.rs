@@ -1,0 +1,370 @@
+//! The replier: enters each request into its session's table when it is decoded, hands it out once, and keeps its
+//! answer until the client says that it has it.
+//!
+//! ```text
+//!           decoded            start()           reply()            written, settled
+//! (nothing) -------> Queued -----------> Running --------> Done ----------------------> (nothing)
+//!                      | settled, expired                    ^
+//!                      +-- never runs -----------------------+ (not executed)
+//! ```
+//!
+//! It does not run functions: it says which are asked for and takes what became of them. Only calls that the client
+//! has not settled count against the bounds; when they are full, new calls are refused and none is evicted.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::{ConnId, CHUNK_BYTES};
+use crate::session::{Chunk, Fate, Limits, Violation};
+use crate::time::{Duration, Instant};
+use crate::wire::{Frame, Ids, Refusal, Reply, Request, Settle, Status};
+
+/// One call that was handed out: answer it once. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    pub(crate) conn: ConnId,
+    pub(crate) id: u64,
+}
+
+/// A request that has come and waits to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Names the call in [`Server::start`](super::Server::start) and [`Server::reply`](super::Server::reply).
+    pub ticket: Ticket,
+    /// The function that is asked for.
+    pub function: Box<str>,
+    /// When the caller gives up: after it the call is not started.
+    pub deadline: Instant,
+}
+
+/// Why a call is not to be started. It has had its answer, if it can still be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotStarted {
+    /// Its deadline has passed.
+    #[error("the call's deadline has passed")]
+    Expired,
+    /// Its caller has settled it, or is gone.
+    #[error("the caller no longer waits")]
+    Withdrawn,
+    /// It was started or answered before.
+    #[error("the call was started before")]
+    Started,
+}
+
+/// What a replier counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ReplierStats {
+    /// Requests decoded.
+    pub requests: u64,
+    /// Calls started.
+    pub started: u64,
+    /// Calls answered after they had been started.
+    pub answered: u64,
+    /// Calls refused because a bound was reached.
+    pub refused: u64,
+    /// Calls that had expired before they were started.
+    pub expired: u64,
+    /// Calls that were withdrawn before they were started: settled, or their caller gone.
+    pub withdrawn: u64,
+    /// Answers that nobody waited for any more.
+    pub dropped_results: u64,
+    /// Results that did not fit into the budget and were replaced by "result not kept".
+    pub results_not_kept: u64,
+    /// Bytes of arguments that wait, with the overhead of their entries.
+    pub queued_bytes: u64,
+    /// Bytes of results that are kept.
+    pub result_bytes: u64,
+}
+
+/// What an entry of a table takes beside its arguments, for the budget.
+const ENTRY_OVERHEAD: u64 = 128;
+/// A written result above this is not kept until it is settled.
+const KEPT_RESULT_BYTES: usize = 64 * 1024;
+
+/// The calls of one session.
+#[derive(Debug, Default)]
+pub(crate) struct CallTable {
+    entries: BTreeMap<u64, Entry>,
+    /// Calls whose answer is to be written, in the order in which they were answered.
+    to_write: VecDeque<u64>,
+    /// The newest id seen.
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    settled: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Queued { arguments: Vec<u8>, deadline: Instant },
+    Running,
+    /// Answered; the frame is empty once a large one has been written.
+    Done { frame: Vec<u8>, written: bool },
+}
+
+/// The budgets and counters of all sessions together.
+#[derive(Debug)]
+pub(crate) struct Replier {
+    max_in_flight: usize,
+    queued_limit: u64,
+    results_limit: u64,
+    pub(crate) stats: ReplierStats,
+}
+
+impl Replier {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Replier {
+            max_in_flight: limits.max_in_flight as usize,
+            queued_limit: limits.queued_arguments_bytes,
+            results_limit: limits.results_bytes,
+            stats: ReplierStats::default(),
+        }
+    }
+
+    /// A request was decoded: settles what rides on it, and enters it.
+    pub(crate) fn handle_request(
+        &mut self,
+        now: Instant,
+        table: &mut CallTable,
+        conn: ConnId,
+        header: Request<'_>,
+        arguments: &[u8],
+        max_frame: u32,
+    ) -> Result<Option<Work>, Violation> {
+        self.settle(table, header.settled.iter());
+        if header.id <= table.last_id {
+            return Err(Violation::RequestIdReused { id: header.id });
+        }
+        table.last_id = header.id;
+        self.stats.requests += 1;
+        let cost = ENTRY_OVERHEAD + arguments.len() as u64;
+        let full = table.entries.len() >= self.max_in_flight
+            || self.stats.queued_bytes + cost > self.queued_limit;
+        if table.entries.len() >= self.max_in_flight.saturating_mul(2) {
+            // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
+            return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
+        }
+        self.stats.queued_bytes += ENTRY_OVERHEAD;
+        let deadline = now + Duration::from_millis(u64::from(header.time_left_ms));
+        if full {
+            self.stats.refused += 1;
+            table.entries.insert(header.id, Entry { state: State::Running, settled: false });
+            self.finish(table, header.id, Status::NotExecuted(Refusal::Full), &[], max_frame);
+            return Ok(None);
+        }
+        self.stats.queued_bytes += arguments.len() as u64;
+        let state = State::Queued { arguments: arguments.to_vec(), deadline };
+        table.entries.insert(header.id, Entry { state, settled: false });
+        let ticket = Ticket { conn, id: header.id };
+        Ok(Some(Work { ticket, function: Box::from(header.function), deadline }))
+    }
+
+    /// The client has its outcome for these calls, or for all but these.
+    pub(crate) fn handle_settle(&mut self, table: &mut CallTable, settle: Settle<'_>) {
+        if !settle.all_but {
+            self.settle(table, settle.ids.iter());
+            return;
+        }
+        let mut kept: Vec<u64> = settle.ids.iter().collect();
+        kept.sort_unstable();
+        let settled: Vec<u64> =
+            table.entries.keys().copied().filter(|id| kept.binary_search(id).is_err()).collect();
+        self.settle(table, settled.into_iter());
+    }
+
+    fn settle(&mut self, table: &mut CallTable, ids: impl Iterator<Item = u64>) {
+        for id in ids {
+            match table.entries.get_mut(&id) {
+                Some(Entry { state: State::Running, settled }) => *settled = true,
+                Some(Entry { state: State::Queued { .. }, .. }) => {
+                    self.stats.withdrawn += 1;
+                    self.remove(table, id);
+                }
+                Some(_) => self.remove(table, id),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes a queued call's arguments to run it; from here on it has run.
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        table: &mut CallTable,
+        id: u64,
+        max_frame: u32,
+    ) -> Result<Vec<u8>, NotStarted> {
+        let entry = table.entries.get_mut(&id).ok_or(NotStarted::Withdrawn)?;
+        let State::Queued { arguments, deadline } = &mut entry.state else { return Err(NotStarted::Started) };
+        if now >= *deadline {
+            self.stats.expired += 1;
+            self.finish(table, id, Status::NotExecuted(Refusal::Expired), &[], max_frame);
+            return Err(NotStarted::Expired);
+        }
+        let arguments = core::mem::take(arguments);
+        entry.state = State::Running;
+        self.stats.queued_bytes -= arguments.len() as u64;
+        self.stats.started += 1;
+        Ok(arguments)
+    }
+
+    /// Enters the answer of a call. A call that has its answer keeps its first one. Returns whether anybody waits.
+    pub(crate) fn reply(
+        &mut self,
+        table: &mut CallTable,
+        id: u64,
+        status: Status,
+        payload: &[u8],
+        max_frame: u32,
+    ) -> bool {
+        match table.entries.get(&id) {
+            Some(Entry { state: State::Running, settled: true }) => {
+                self.stats.answered += 1;
+                self.stats.dropped_results += 1;
+                self.remove(table, id);
+                false
+            }
+            Some(Entry { state: State::Running, .. }) => {
+                self.stats.answered += 1;
+                self.finish(table, id, status, payload, max_frame);
+                true
+            }
+            Some(Entry { state: State::Queued { .. }, .. }) => {
+                self.finish(table, id, status, payload, max_frame);
+                true
+            }
+            Some(Entry { state: State::Done { .. }, .. }) => false,
+            None => {
+                self.stats.dropped_results += 1;
+                false
+            }
+        }
+    }
+
+    /// Refuses all calls that have not started.
+    pub(crate) fn refuse_queued(&mut self, table: &mut CallTable, why: Refusal, max_frame: u32) {
+        let queued = table.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Queued { .. }));
+        for id in queued.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.finish(table, id, Status::NotExecuted(why), &[], max_frame);
+        }
+    }
+
+    /// The session's record is gone: what has not started never does.
+    pub(crate) fn leave(&mut self, table: &mut CallTable) {
+        for id in table.entries.keys().copied().collect::<Vec<_>>() {
+            if matches!(table.entries.get(&id), Some(Entry { state: State::Queued { .. }, .. })) {
+                self.stats.withdrawn += 1;
+            }
+            self.remove(table, id);
+        }
+        table.to_write.clear();
+    }
+
+    fn finish(&mut self, table: &mut CallTable, id: u64, status: Status, payload: &[u8], max_frame: u32) {
+        let Some(entry) = table.entries.get_mut(&id) else { return };
+        if let State::Queued { arguments, .. } = &entry.state {
+            self.stats.queued_bytes -= arguments.len() as u64;
+        }
+        let mut frame = Vec::new();
+        let fits = self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
+        let encoded = fits
+            && Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame).is_ok();
+        if !encoded {
+            self.stats.results_not_kept += 1;
+            let header = Reply { id, status: Status::ResultNotKept };
+            frame.clear();
+            Frame::Reply { header, payload: &[] }
+                .encode(max_frame, &mut frame)
+                .expect("a reply without payload fits into every frame limit");
+        }
+        frame.shrink_to_fit();
+        self.stats.result_bytes += frame.len() as u64;
+        entry.state = State::Done { frame, written: false };
+        table.to_write.push_back(id);
+    }
+
+    fn remove(&mut self, table: &mut CallTable, id: u64) {
+        let Some(entry) = table.entries.remove(&id) else { return };
+        self.stats.queued_bytes -= ENTRY_OVERHEAD;
+        match entry.state {
+            State::Queued { arguments, .. } => self.stats.queued_bytes -= arguments.len() as u64,
+            State::Running => {}
+            State::Done { frame, .. } => self.stats.result_bytes -= frame.len() as u64,
+        }
+    }
+
+    /// Appends answers to a chunk until it is full. A large one becomes the chunk itself, without a copy, and is not
+    /// kept once it is begun.
+    pub(crate) fn take(&mut self, table: &mut CallTable, chunk: &mut Chunk) -> Option<Vec<u8>> {
+        while let Some(&id) = table.to_write.front() {
+            let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else {
+                table.to_write.pop_front();
+                continue;
+            };
+            if frame.len() > KEPT_RESULT_BYTES {
+                if !chunk.bytes().is_empty() {
+                    break;
+                }
+                *written = true;
+                let frame = core::mem::take(frame);
+                self.stats.result_bytes -= frame.len() as u64;
+                table.to_write.pop_front();
+                return Some(chunk.replace_by(frame));
+            }
+            if !chunk.bytes().is_empty() && chunk.bytes().len() + frame.len() > CHUNK_BYTES {
+                break;
+            }
+            chunk.buffer().extend_from_slice(frame);
+            *written = true;
+            table.to_write.pop_front();
+        }
+        None
+    }
+
+    /// Answers of which nothing was written wait again, in their order.
+    pub(crate) fn handle_written(&mut self, table: &mut CallTable, chunk: &Chunk, written: usize) {
+        if written == chunk.bytes().len() {
+            return;
+        }
+        let untouched: Vec<u64> =
+            chunk.fates(written).filter(|(_, fate)| *fate == Fate::Untouched).map(|(id, _)| id).collect();
+        for id in untouched.into_iter().rev() {
+            if let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) {
+                if frame.is_empty() {
+                    // A large answer had become the chunk itself.
+                    *frame = chunk.bytes().to_vec();
+                    self.stats.result_bytes += frame.len() as u64;
+                }
+                *written = false;
+                table.to_write.push_front(id);
+            }
+        }
+    }
+}
+
+impl CallTable {
+    pub(crate) fn wants_transmit(&self) -> bool {
+        !self.to_write.is_empty()
+    }
+
+    /// Calls without a settled outcome.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// The ids of a settle list, for tests and callers that build one.
+pub(crate) fn ids_region(ids: impl Iterator<Item = u64>) -> Vec<u8> {
+    let mut region = Vec::new();
+    for id in ids {
+        Ids::push(&mut region, id);
+    }
+    region
+}
+

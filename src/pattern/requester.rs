@@ -1,0 +1,646 @@
+//! The requester: any number of calls on one connection, each with its deadline, its own fate, and one outcome.
+//!
+//! ```text
+//!            chunk taken        last byte written       Reply
+//! Queued ----------------> Taken ----------------> Sent --------> outcome
+//!   ^  | deadline            |  |  deadline          |  | connection lost
+//!   |  +-> not executed      |  +-> unknown          |  v
+//!   +------------------------+                       | Interrupted --> unknown, or sent again where that is safe
+//!     the kernel took nothing, or the frame was cut off
+//! ```
+//!
+//! What it never does: run a function twice, tell a caller that a begun call was not executed while the connection
+//! lives, or give a late reply to another call.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::dialer::{ClientRole, Dialer, DialerSetup};
+use super::{ConnectionEvent, Random, Reconnect};
+use crate::session::{Chunk, CloseReason, Fate, Limits, Violation};
+use crate::time::{Duration, Instant};
+use crate::wire::{
+    Frame, Ids, Refusal, Reply, Request, Role, SessionId, Settle, Status, TooLong, Welcome, MAX_NAME_BYTES,
+};
+
+/// How one call is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallOptions {
+    /// When the caller gives up.
+    pub deadline: Instant,
+    /// It may run more than once: send it again after a loss, until its deadline.
+    pub idempotent: bool,
+    /// Refuse at once while there is no connection.
+    pub fail_fast: bool,
+}
+
+/// The end of a call: exactly one for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What [`Requester::call`] returned.
+    pub id: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// The five ways in which a call ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran once; this is its result.
+    Value(Vec<u8>),
+    /// It ran, or was looked at, and the server says no.
+    Failed(Failure),
+    /// It certainly did not start: safe to send again.
+    NotExecuted(NotExecuted),
+    /// It ran once, and the answer is gone.
+    ResultNotKept,
+    /// It may or may not have run: ask whoever would know.
+    Unknown(Unknown),
+}
+
+/// The server's no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of no.
+    pub kind: FailureKind,
+    /// The server's words.
+    pub text: String,
+}
+
+/// What kind of no a server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The function ran and returned an error; the text is the function's.
+    Function,
+    /// There is no function of that name.
+    UnknownFunction,
+    /// The arguments did not decode to what the function takes.
+    BadArguments,
+    /// The function panicked.
+    Panicked,
+    /// The function let its responder go without an answer.
+    Dropped,
+}
+
+/// Why a call certainly did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotExecuted {
+    /// There was no connection until its deadline, or none and it was to fail fast.
+    #[error("not connected")]
+    NotConnected,
+    /// Its deadline came before it was begun, here or at the server.
+    #[error("expired before it was started")]
+    Expired,
+    /// A bound was reached, here or at the server.
+    #[error("too many calls in flight, or too many bytes of them")]
+    Full,
+    /// The client or the server is stopping.
+    #[error("shutting down")]
+    ShuttingDown,
+    /// The server was asked to forget it before it had started it.
+    #[error("withdrawn")]
+    Withdrawn,
+    /// The request is longer than the frame limit.
+    #[error("request of {len} bytes is above the limit of {limit}")]
+    TooLong {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        limit: u32,
+    },
+    /// The function's name is empty or longer than 255 bytes.
+    #[error("function name of {len} bytes, the limits are 1 and {limit}")]
+    BadName {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// Why it is not known whether a call has run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// Its deadline came before its answer.
+    #[error("no answer before the deadline")]
+    Deadline,
+    /// The connection was lost and did not come back in time.
+    #[error("the connection was lost")]
+    ConnectionLost,
+    /// The server was restarted.
+    #[error("the server was restarted")]
+    Restarted,
+    /// The server no longer knows this session.
+    #[error("the server no longer knows the session")]
+    SessionLost,
+    /// The client was stopped.
+    #[error("the client was stopped")]
+    Stopped,
+}
+
+/// What a requester counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RequesterStats {
+    /// Calls accepted.
+    pub calls: u64,
+    /// Calls refused at once.
+    pub refused: u64,
+    /// Calls that ended with an answer of the server's.
+    pub answered: u64,
+    /// Calls that ended as unknown.
+    pub unknown: u64,
+    /// Calls that ended as not executed.
+    pub not_executed: u64,
+    /// Replies that nobody waited for any more: counted and dropped.
+    pub late_replies: u64,
+    /// Calls sent again, or for the first time after they had been cut off.
+    pub sent_again: u64,
+    /// Calls without an outcome at this moment.
+    pub in_flight: u64,
+    /// Bytes of their arguments.
+    pub held_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Call {
+    function: Box<str>,
+    arguments: Vec<u8>,
+    options: CallOptions,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing of it was begun on the present connection.
+    Queued,
+    /// In a chunk, or begun.
+    Taken,
+    /// The kernel has all of it.
+    Sent,
+    /// It was sent, and the connection is gone; until then it waits for it to come back.
+    Interrupted { until: Instant },
+}
+
+/// Settled ids that are gathered before a frame of their own is sent for them.
+const SETTLE_AT: usize = 256;
+/// How long they are gathered.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Calls functions of one server; see the module's page.
+#[derive(Debug)]
+pub struct Requester {
+    dialer: Dialer,
+    calls: BTreeMap<u64, Call>,
+    queue: VecDeque<u64>,
+    next_id: u64,
+    /// Not later than the earliest moment at which a call has to be looked at.
+    look_at: Instant,
+    /// Calls that have had their outcome and whose entries the server may forget.
+    settled: Vec<u8>,
+    /// The taken request that the first so many bytes of `settled` ride on.
+    riding: Option<(u64, usize)>,
+    settle_due: Option<Instant>,
+    stopped: bool,
+    done: VecDeque<Done>,
+    stats: RequesterStats,
+}
+
+impl Requester {
+    /// A requester that knows `addresses` addresses and dials none yet. `session_id` and `seed` are random bits.
+    ///
+    /// # Panics
+    /// If the limits are not valid, or there is no address; the caller's mistake.
+    pub fn new(
+        limits: Limits,
+        reconnect: Reconnect,
+        addresses: usize,
+        session_id: SessionId,
+        mut random: Random,
+    ) -> Self {
+        let setup = DialerSetup {
+            role: Role::Requester,
+            stream: Box::from(""),
+            session_id,
+            reconnect,
+            addresses,
+            seed: random.next_u64(),
+        };
+        Requester {
+            dialer: Dialer::new(setup, limits),
+            calls: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_id: 1,
+            look_at: Instant::NEVER,
+            settled: Vec::new(),
+            riding: None,
+            settle_due: None,
+            stopped: true,
+            done: VecDeque::new(),
+            stats: RequesterStats::default(),
+        }
+    }
+
+    // Commands.
+
+    /// Dials, and from then on keeps the connection alive.
+    pub fn start(&mut self) {
+        self.stopped = false;
+        self.dialer.start();
+    }
+
+    /// Ends every call, as far as it is known, and the connection in good order.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopped = true;
+        for (id, call) in core::mem::take(&mut self.calls) {
+            let outcome = match call.state {
+                State::Queued => Outcome::NotExecuted(NotExecuted::ShuttingDown),
+                _ => Outcome::Unknown(Unknown::Stopped),
+            };
+            self.end(id, outcome);
+        }
+        self.queue.clear();
+        self.stats.held_bytes = 0;
+        self.unsettle();
+        self.dialer.stop(now);
+    }
+
+    /// Begins a call. Its end comes out of [`Requester::poll_done`] under the id that is returned.
+    ///
+    /// # Errors
+    /// It was refused at once and nothing was sent.
+    pub fn call(
+        &mut self,
+        now: Instant,
+        function: &str,
+        arguments: &[u8],
+        options: CallOptions,
+    ) -> Result<u64, NotExecuted> {
+        if let Some(refusal) = self.refusal(now, function, arguments, options) {
+            self.stats.refused += 1;
+            return Err(refusal);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.stats.calls += 1;
+        self.stats.held_bytes += arguments.len() as u64;
+        self.look_at = self.look_at.min(options.deadline);
+        let (function, arguments) = (Box::from(function), arguments.to_vec());
+        self.calls.insert(id, Call { function, arguments, options, state: State::Queued });
+        self.queue.push_back(id);
+        self.dialer.wake();
+        Ok(id)
+    }
+
+    fn refusal(
+        &self,
+        now: Instant,
+        function: &str,
+        arguments: &[u8],
+        options: CallOptions,
+    ) -> Option<NotExecuted> {
+        let limits = self.dialer.limits();
+        let frame_len = REQUEST_HEADER_BYTES + (function.len() + arguments.len()) as u64;
+        if self.stopped {
+            Some(NotExecuted::ShuttingDown)
+        } else if function.is_empty() || function.len() > MAX_NAME_BYTES {
+            Some(NotExecuted::BadName { len: function.len(), limit: MAX_NAME_BYTES })
+        } else if frame_len > u64::from(limits.max_frame_bytes) {
+            Some(NotExecuted::TooLong { len: frame_len, limit: limits.max_frame_bytes })
+        } else if options.deadline <= now {
+            Some(NotExecuted::Expired)
+        } else if options.fail_fast && !self.dialer.is_established() {
+            Some(NotExecuted::NotConnected)
+        } else if self.calls.len() >= limits.max_in_flight as usize
+            || self.stats.held_bytes + arguments.len() as u64 > limits.held_requests_bytes
+        {
+            Some(NotExecuted::Full)
+        } else {
+            None
+        }
+    }
+
+    /// The next call that has ended.
+    pub fn poll_done(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+
+    /// The next thing that happened to the connection.
+    pub fn poll_connection_event(&mut self) -> Option<ConnectionEvent> {
+        self.dialer.events.pop_front()
+    }
+
+    // Looking.
+
+    /// The handshake is done and the connection lives.
+    pub fn is_connected(&self) -> bool {
+        self.dialer.is_established()
+    }
+
+    /// Stopped, and nothing waits to be written any more.
+    pub fn is_flushed(&self) -> bool {
+        self.dialer.is_flushed()
+    }
+
+    /// Stopped, and the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.dialer.is_idle()
+    }
+
+    /// The life of the server that was last met.
+    pub fn epoch(&self) -> Option<u64> {
+        self.dialer.epoch()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> RequesterStats {
+        RequesterStats { in_flight: self.calls.len() as u64, ..self.stats }
+    }
+
+    // Calls.
+
+    fn end(&mut self, id: u64, outcome: Outcome) {
+        match &outcome {
+            Outcome::Unknown(_) => self.stats.unknown += 1,
+            Outcome::NotExecuted(_) => self.stats.not_executed += 1,
+            _ => self.stats.answered += 1,
+        }
+        self.done.push_back(Done { id, outcome });
+    }
+
+    /// Takes a call out and ends it.
+    fn finish(&mut self, id: u64, outcome: Outcome) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.stats.held_bytes -= call.arguments.len() as u64;
+            self.end(id, outcome);
+        }
+    }
+
+    /// The server may forget this call.
+    fn settle(&mut self, now: Instant, id: u64, at_once: bool) {
+        Ids::push(&mut self.settled, id);
+        let at_once = at_once || self.settled.len() / size_of::<u64>() >= SETTLE_AT;
+        let due = if at_once { now } else { now + SETTLE_AFTER };
+        self.settle_due = Some(self.settle_due.map_or(due, |before| before.min(due)));
+        if at_once {
+            self.dialer.wake();
+        }
+    }
+
+    fn handle_reply(&mut self, now: Instant, reply: Reply, payload: &[u8]) {
+        if !self.calls.contains_key(&reply.id) {
+            self.stats.late_replies += 1;
+            return;
+        }
+        let failed = |kind| {
+            Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() })
+        };
+        let outcome = match reply.status {
+            Status::Ok => Outcome::Value(payload.to_vec()),
+            Status::Failed => failed(FailureKind::Function),
+            Status::UnknownFunction => failed(FailureKind::UnknownFunction),
+            Status::BadArguments => failed(FailureKind::BadArguments),
+            Status::Panicked => failed(FailureKind::Panicked),
+            Status::Dropped => failed(FailureKind::Dropped),
+            Status::ResultNotKept => Outcome::ResultNotKept,
+            Status::NotExecuted(why) => Outcome::NotExecuted(match why {
+                Refusal::Expired => NotExecuted::Expired,
+                Refusal::Full => NotExecuted::Full,
+                Refusal::ShuttingDown => NotExecuted::ShuttingDown,
+                Refusal::Settled => NotExecuted::Withdrawn,
+            }),
+        };
+        self.finish(reply.id, outcome);
+        self.settle(now, reply.id, false);
+    }
+
+    /// Puts calls back to the front of the queue, in the order of their ids.
+    fn requeue(&mut self, mut ids: Vec<u64>) {
+        ids.sort_unstable();
+        for id in ids.into_iter().rev() {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.state = State::Queued;
+                self.queue.push_front(id);
+            }
+        }
+        self.dialer.wake();
+    }
+
+    fn interrupt(&mut self, now: Instant, id: u64) {
+        let resume_wait = self.dialer.limits().resume_wait;
+        if let Some(call) = self.calls.get_mut(&id) {
+            let until = (now + resume_wait).min(call.options.deadline);
+            call.state = State::Interrupted { until };
+            self.look_at = self.look_at.min(until);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let connected = self.dialer.is_established();
+        let mut over: Vec<(u64, Outcome)> = Vec::new();
+        let mut next = Instant::NEVER;
+        for (id, call) in &self.calls {
+            let (at, outcome) = match call.state {
+                State::Queued if connected => (call.options.deadline, Outcome::NotExecuted(NotExecuted::Expired)),
+                State::Queued => (call.options.deadline, Outcome::NotExecuted(NotExecuted::NotConnected)),
+                State::Taken | State::Sent => (call.options.deadline, Outcome::Unknown(Unknown::Deadline)),
+                // An idempotent call waits for a connection on which it can be sent again.
+                State::Interrupted { .. } if call.options.idempotent => {
+                    (call.options.deadline, Outcome::Unknown(Unknown::Deadline))
+                }
+                State::Interrupted { until } => (until, Outcome::Unknown(Unknown::ConnectionLost)),
+            };
+            if at <= now {
+                over.push((*id, outcome));
+            } else {
+                next = next.min(at);
+            }
+        }
+        self.look_at = next;
+        for (id, outcome) in over {
+            let queued = matches!(outcome, Outcome::NotExecuted(_));
+            self.finish(id, outcome);
+            if queued {
+                self.queue.retain(|other| *other != id);
+            } else if connected {
+                self.settle(now, id, true);
+            }
+        }
+    }
+
+    fn encode(&mut self, now: Instant, id: u64, chunk: &mut Chunk) -> Result<(), TooLong> {
+        let Some(call) = self.calls.get(&id) else { return Ok(()) };
+        let left = call.options.deadline.saturating_since(now).as_millis();
+        let riding = if self.riding.is_none() { &self.settled[..] } else { &[] };
+        let header = Request {
+            id,
+            time_left_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+            function: &call.function,
+            settled: Ids::from_bytes(riding).expect("built from whole ids"),
+        };
+        let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
+        Frame::Request { header, arguments: &call.arguments }.encode(limit, chunk.buffer())?;
+        self.riding.get_or_insert((id, self.settled.len()));
+        Ok(())
+    }
+
+    /// The request that settled ids rode on was begun: they are said. If it was not, they ride on the next one.
+    fn handle_ride(&mut self, id: u64, fate: Fate) {
+        let Some((_, len)) = self.riding.take_if(|(carrier, _)| *carrier == id) else { return };
+        if fate != Fate::Untouched {
+            self.settled.drain(..len);
+            if self.settled.is_empty() {
+                self.settle_due = None;
+            }
+        }
+    }
+
+    /// Forgets what was to be settled: the record that it was about is gone.
+    fn unsettle(&mut self) {
+        self.settled.clear();
+        self.riding = None;
+        self.settle_due = None;
+    }
+}
+
+/// Bytes of a Request frame beside its name and its arguments, with as many settled ids as may ride on it.
+const REQUEST_HEADER_BYTES: u64 = 1 + 8 + 4 + 2 + 3 + (SETTLE_AT as u64) * 8;
+
+impl ClientRole for Requester {
+    fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    fn dialer_mut(&mut self) -> &mut Dialer {
+        &mut self.dialer
+    }
+
+    fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
+        let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
+        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let (again, lost): (Vec<(u64, bool)>, Vec<(u64, bool)>) = interrupted
+            .map(|(id, call)| (*id, welcome.known || call.options.idempotent))
+            .partition(|(_, again)| *again);
+        for (id, _) in lost {
+            self.finish(id, Outcome::Unknown(why));
+        }
+        // The record of the old connection is gone and its entries with it, or it is here and is told what we keep.
+        self.unsettle();
+        let again: Vec<u64> = again.into_iter().map(|(id, _)| id).collect();
+        if welcome.known {
+            let mut kept = Vec::new();
+            again.iter().for_each(|id| Ids::push(&mut kept, *id));
+            let ids = Ids::from_bytes(&kept).expect("built from whole ids");
+            if let Some(session) = self.dialer.session_mut() {
+                session.send_control(&Frame::Settle(Settle { all_but: true, ids }));
+            }
+        }
+        self.stats.sent_again += again.len() as u64;
+        self.requeue(again);
+    }
+
+    fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {
+        match frame {
+            Frame::Reply { header, payload } => {
+                self.handle_reply(now, header, payload);
+                Ok(())
+            }
+            Frame::Heartbeat(_) => Ok(()),
+            frame => Err(CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() })),
+        }
+    }
+
+    fn handle_lost(&mut self, now: Instant, begun: Option<u64>) {
+        let sent = self.calls.iter().filter(|(_, call)| call.state == State::Sent);
+        for id in sent.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.interrupt(now, id);
+        }
+        // Cut off before its last byte: it cannot have started.
+        self.requeue(begun.into_iter().collect());
+    }
+
+    fn render(&mut self, now: Instant) {
+        if self.settle_due.is_none_or(|due| due > now) || self.riding.is_some() {
+            return;
+        }
+        let ids = Ids::from_bytes(&self.settled).expect("built from whole ids");
+        if let Some(session) = self.dialer.session_mut() {
+            session.send_control(&Frame::Settle(Settle { all_but: false, ids }));
+        }
+        self.unsettle();
+    }
+
+    fn gather(&mut self, now: Instant, chunk: &mut Chunk) {
+        while let Some(&id) = self.queue.front() {
+            let Some(call) = self.calls.get(&id) else {
+                self.queue.pop_front();
+                continue;
+            };
+            if call.options.deadline <= now {
+                self.queue.pop_front();
+                self.finish(id, Outcome::NotExecuted(NotExecuted::Expired));
+                continue;
+            }
+            let size = chunk.bytes().len();
+            if size > 0 && size + call.arguments.len() > super::CHUNK_BYTES {
+                return;
+            }
+            self.queue.pop_front();
+            match self.encode(now, id, chunk) {
+                Ok(()) => {
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.state = State::Taken;
+                    }
+                }
+                Err(TooLong { len, limit }) => {
+                    self.finish(id, Outcome::NotExecuted(NotExecuted::TooLong { len, limit }));
+                }
+            }
+        }
+    }
+
+    fn handle_fates(&mut self, now: Instant, chunk: &Chunk, written: usize, lost: bool) {
+        let mut again = Vec::new();
+        for (id, fate) in chunk.fates(written) {
+            self.handle_ride(id, fate);
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else { continue };
+            match fate {
+                Fate::Written if lost => self.interrupt(now, id),
+                Fate::Written => call.state = State::Sent,
+                Fate::Begun if lost => again.push(id),
+                Fate::Begun => {}
+                Fate::Untouched => again.push(id),
+            }
+        }
+        if !again.is_empty() {
+            self.requeue(again);
+        }
+    }
+
+    fn handle_role_timeout(&mut self, now: Instant) {
+        if now >= self.look_at {
+            self.expire(now);
+        }
+        if self.settle_due.is_some_and(|due| due <= now) {
+            self.dialer.wake();
+        }
+    }
+
+    fn poll_role_timeout(&self) -> Option<Instant> {
+        let calls = Some(self.look_at).filter(|at| *at != Instant::NEVER);
+        let settle = self.settle_due.filter(|_| self.dialer.is_established());
+        [calls, settle].into_iter().flatten().min()
+    }
+
+    fn after_input(&mut self, _now: Instant) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

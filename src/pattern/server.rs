@@ -1,0 +1,800 @@
+//! The accepting side: connections in every stage, and the two roles that serve them.
+//!
+//! It does the handshake, keeps every clock, and gives each frame to the role that it is for. What it does not do:
+//! run functions (it says which are asked for, see [`Server::poll_event`]) and touch sockets.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::admission::Admission;
+use super::follower::Follower;
+use super::peers::Peers;
+use super::publisher::{PublishError, Published, Publisher, PublisherStats};
+use super::replier::{CallTable, NotStarted, Replier, ReplierStats, Ticket, Work};
+use super::{Action, Buffers, ConnId, DialError, Machine};
+use crate::session::{Chunk, CloseReason, LimitReached, Limits, Session, Side, StreamEnd, Taken, Violation};
+use crate::time::Instant;
+use crate::wire::{
+    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, Start, Status, Subscribe, Unsubscribe,
+    Welcome,
+};
+
+/// Which roles a server plays; whoever wants another one is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// Answers calls.
+    Replier,
+    /// Publishes.
+    Publisher,
+    /// Both, at one address.
+    Both,
+}
+
+impl Roles {
+    fn serve(self, role: Role) -> bool {
+        match self {
+            Roles::Replier => role == Role::Requester,
+            Roles::Publisher => role == Role::Subscriber,
+            Roles::Both => true,
+        }
+    }
+}
+
+/// What happened at a server that its user wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// A call is to be started.
+    Work(Work),
+    /// A client finished its handshake.
+    Joined {
+        /// The connection.
+        conn: ConnId,
+        /// Where it comes from.
+        peer: SocketAddr,
+        /// Whether it subscribes (true) or calls.
+        subscriber: bool,
+    },
+    /// A connection ended; also one that never finished its handshake.
+    Left {
+        /// The connection.
+        conn: ConnId,
+        /// Where it came from.
+        peer: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// What a server counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections at this moment.
+    pub connections: u64,
+    /// Connections in their handshake at this moment.
+    pub half_open: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused because there was no room.
+    pub refused: u64,
+    /// Handshakes finished.
+    pub welcomed: u64,
+    /// Connections ended because the peer broke the protocol.
+    pub protocol_errors: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes written.
+    pub sent_bytes: u64,
+    /// The replying role.
+    pub replier: ReplierStats,
+    /// The publishing role.
+    pub publisher: PublisherStats,
+}
+
+/// A server: see the module's page.
+#[derive(Debug)]
+pub struct Server {
+    roles: Roles,
+    epoch: u64,
+    limits: Limits,
+    peers: Peers<Peer>,
+    /// Connections in their handshake, oldest first.
+    half_open: VecDeque<ConnId>,
+    /// When to look at which peer's timers. A peer's entry is never later than its earliest timer.
+    timers: BTreeSet<(Instant, ConnId)>,
+    replier: Replier,
+    publisher: Publisher,
+    admission: Admission,
+    buffers: Buffers,
+    /// Bytes of begun frames kept by all connections together.
+    rest_bytes: u64,
+    wall_clock_ns: u64,
+    stopping: bool,
+    actions: VecDeque<Action>,
+    events: VecDeque<ServerEvent>,
+    stats: ServerStats,
+}
+
+#[derive(Debug)]
+struct Peer {
+    session: Session,
+    role: PeerRole,
+    addr: SocketAddr,
+    /// Nothing to write was found at the last look; the next thing to write is announced by an action.
+    idle: bool,
+    /// The moment under which it stands in `timers`.
+    armed: Instant,
+    /// Bytes that the admission holds for its unfinished frame.
+    admitted: u64,
+}
+
+#[derive(Debug)]
+enum PeerRole {
+    Undecided,
+    Requester(CallTable),
+    Subscriber(Follower),
+}
+
+impl Server {
+    /// A server with nobody connected. `epoch` and `seed` are random bits: the one names this life of the server, the
+    /// other keeps peers from choosing topics that collide in the index.
+    ///
+    /// # Panics
+    /// If the limits are not valid (see [`Limits::validate`]); the caller's mistake.
+    pub fn new(roles: Roles, limits: Limits, epoch: u64, seed: u64) -> Self {
+        if let Err(error) = limits.validate() {
+            panic!("invalid limits: {error}");
+        }
+        Server {
+            roles,
+            epoch,
+            peers: Peers::new(),
+            half_open: VecDeque::new(),
+            timers: BTreeSet::new(),
+            replier: Replier::new(&limits),
+            publisher: Publisher::new(&limits, seed),
+            admission: Admission::new(limits.partial_frames_bytes),
+            buffers: Buffers::default(),
+            rest_bytes: 0,
+            wall_clock_ns: 0,
+            stopping: false,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: ServerStats::default(),
+            limits,
+        }
+    }
+
+    // Commands.
+
+    /// Publishes: numbers the data, stores it if it matches anybody, and announces what there is to write.
+    ///
+    /// # Errors
+    /// The topic or the data is too long, or the server is stopping; no sequence number was used.
+    pub fn publish(&mut self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
+        if self.stopping {
+            return Err(PublishError::Stopped);
+        }
+        let longest = self.publisher.longest();
+        let (peers, actions) = (&mut self.peers, &mut self.actions);
+        let published = self.publisher.publish(topic, data, |log, slot, place| {
+            let Some((conn, peer)) = peers.in_slot(slot) else { return 0 };
+            let PeerRole::Subscriber(follower) = &mut peer.role else { return 0 };
+            let grown = match place {
+                Some(place) => follower.handle_match(place, log),
+                None => {
+                    follower.quiet = false;
+                    0
+                }
+            };
+            wake(conn, peer, actions);
+            grown
+        })?;
+        if self.publisher.longest() > longest {
+            self.put_out_small_readers();
+        }
+        if self.publisher.positions_over_budget() {
+            self.shed_positions();
+        }
+        Ok(published)
+    }
+
+    /// Takes the arguments of a call to run its function; from here on it has run.
+    ///
+    /// # Errors
+    /// It is not to be started, and why.
+    pub fn start(&mut self, now: Instant, ticket: Ticket) -> Result<Vec<u8>, NotStarted> {
+        let Server { peers, replier, actions, .. } = self;
+        let peer = peers.get_mut(ticket.conn).ok_or(NotStarted::Withdrawn)?;
+        let max_frame = peer.session.peer_max_frame();
+        let PeerRole::Requester(table) = &mut peer.role else { return Err(NotStarted::Withdrawn) };
+        let started = replier.start(now, table, ticket.id, max_frame);
+        if started.is_err() {
+            wake(ticket.conn, peer, actions);
+        }
+        started
+    }
+
+    /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
+    pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
+        let Server { peers, replier, actions, .. } = self;
+        let Some(peer) = peers.get_mut(ticket.conn) else {
+            replier.stats.dropped_results += 1;
+            return false;
+        };
+        let max_frame = peer.session.peer_max_frame().min(self.limits.max_frame_bytes);
+        let PeerRole::Requester(table) = &mut peer.role else { return false };
+        let waited_for = replier.reply(table, ticket.id, status, payload, max_frame);
+        wake(ticket.conn, peer, actions);
+        waited_for
+    }
+
+    /// Ends all connections in good order: what has not started is answered so, what is unsent is sent, then Bye;
+    /// all within `linger`. From here on nobody is let in.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopping = true;
+        for conn in self.peers.ids() {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            if let PeerRole::Requester(table) = &mut peer.role {
+                self.replier.refuse_queued(table, Refusal::ShuttingDown, peer.session.peer_max_frame());
+            }
+            if peer.session.is_greeting() {
+                self.drop_peer(conn, CloseReason::ByUs);
+                continue;
+            }
+            peer.session.close(now, ByeCode::Stopped, "the server is stopping");
+            wake(conn, peer, &mut self.actions);
+            self.arm(conn);
+        }
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<ServerEvent> {
+        self.events.pop_front()
+    }
+
+    // Looking.
+
+    /// Nothing waits to be written: what is left of closing connections is their peers' part.
+    pub fn is_flushed(&mut self) -> bool {
+        let waiting = |peer: &Peer| !peer.idle || peer.session.unsent_len() > 0 || peer.session.is_lent();
+        !self.peers.iter_mut().any(|(_, peer)| waiting(peer))
+    }
+
+    /// Nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.peers.len() == 0
+    }
+
+    /// This life of the server.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The sequence number of the next publication.
+    pub fn head(&self) -> u64 {
+        self.publisher.head()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&mut self) -> ServerStats {
+        let mut publisher = self.publisher.stats();
+        for (_, peer) in self.peers.iter_mut() {
+            if let PeerRole::Subscriber(follower) = &peer.role {
+                publisher.sent += follower.sent;
+                publisher.lost += follower.lost;
+            }
+        }
+        ServerStats {
+            connections: self.peers.len() as u64,
+            half_open: self.half_open.len() as u64,
+            replier: self.replier.stats,
+            publisher,
+            ..self.stats
+        }
+    }
+
+    // Frames.
+
+    fn handle_frame(&mut self, now: Instant, conn: ConnId, frame: Frame<'_>) -> Result<(), CloseReason> {
+        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
+        let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() });
+        match (&mut peer.role, frame) {
+            (PeerRole::Undecided, Frame::Hello(hello)) => {
+                self.handle_hello(now, conn, hello);
+                Ok(())
+            }
+            (PeerRole::Undecided, _) => Err(unexpected),
+            (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
+            (PeerRole::Requester(table), Frame::Request { header, arguments }) => {
+                let max_frame = peer.session.peer_max_frame().min(self.limits.max_frame_bytes);
+                let work = self.replier.handle_request(now, table, conn, header, arguments, max_frame);
+                match work.map_err(CloseReason::Protocol)? {
+                    Some(work) if self.stopping => {
+                        self.replier.reply(table, work.ticket.id, SHUTTING_DOWN, &[], max_frame);
+                        wake(conn, peer, &mut self.actions);
+                    }
+                    Some(work) => self.events.push_back(ServerEvent::Work(work)),
+                    None => wake(conn, peer, &mut self.actions),
+                }
+                Ok(())
+            }
+            (PeerRole::Requester(table), Frame::Settle(settle)) => {
+                self.replier.handle_settle(table, settle);
+                Ok(())
+            }
+            (PeerRole::Subscriber(_), Frame::Subscribe(subscribe)) => self.handle_subscribe(conn, subscribe),
+            (PeerRole::Subscriber(_), Frame::Unsubscribe(unsubscribe)) => {
+                self.handle_unsubscribe(conn, unsubscribe)
+            }
+            _ => Err(unexpected),
+        }
+    }
+
+    fn handle_hello(&mut self, now: Instant, conn: ConnId, hello: Hello<'_>) {
+        self.half_open.retain(|other| *other != conn);
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if let Some((code, text)) = refusal(self.roles, self.stopping, &self.publisher, &hello) {
+            peer.session.reject(now, code, text);
+            wake(conn, peer, &mut self.actions);
+            return;
+        }
+        let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
+        let welcome = Welcome::new(self.epoch, false, interval, self.limits.max_frame_bytes);
+        peer.session.establish(now, hello.max_frame.max(wire::HANDSHAKE_MAX_FRAME));
+        peer.session.send_control(&Frame::Welcome(welcome));
+        let subscriber = hello.role == Role::Subscriber;
+        peer.role = if subscriber {
+            PeerRole::Subscriber(Follower::new())
+        } else {
+            // The first frame behind the handshake tells the client that it is served, not only let in.
+            let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
+            peer.session.send_control(&Frame::Heartbeat(heartbeat));
+            PeerRole::Requester(CallTable::default())
+        };
+        self.stats.welcomed += 1;
+        self.events.push_back(ServerEvent::Joined { conn, peer: peer.addr, subscriber });
+        wake(conn, peer, &mut self.actions);
+    }
+
+    fn handle_subscribe(&mut self, conn: ConnId, subscribe: Subscribe<'_>) -> Result<(), CloseReason> {
+        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
+        let PeerRole::Subscriber(follower) = &mut peer.role else { return Ok(()) };
+        let publisher = &mut self.publisher;
+        publisher
+            .subscribe(follower, conn.slot(), subscribe.prefixes)
+            .map_err(CloseReason::Limit)?
+            .map_err(CloseReason::Protocol)?;
+        match (follower.has_begun(), subscribe.start) {
+            // The set is not complete yet: one answer for all of it, at its end.
+            (false, None) => return Ok(()),
+            (false, Some(start)) => {
+                publisher.begin(follower, conn.slot());
+                let head = publisher.head();
+                if let Some(gap) = start_gap(start, head) {
+                    peer.session.send_control(&Frame::Gap(gap));
+                }
+                follower.acknowledge(subscribe.ticket, publisher.log(), head);
+            }
+            (true, None) => follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head()),
+            (true, Some(_)) => {
+                return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Subscribe }));
+            }
+        }
+        wake(conn, peer, &mut self.actions);
+        Ok(())
+    }
+
+    fn handle_unsubscribe(&mut self, conn: ConnId, unsubscribe: Unsubscribe<'_>) -> Result<(), CloseReason> {
+        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
+        let PeerRole::Subscriber(follower) = &mut peer.role else { return Ok(()) };
+        if !follower.has_begun() {
+            return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Unsubscribe }));
+        }
+        self.publisher
+            .unsubscribe(follower, conn.slot(), unsubscribe.prefixes)
+            .map_err(CloseReason::Protocol)?;
+        follower.acknowledge(unsubscribe.ticket, self.publisher.log(), self.publisher.head());
+        wake(conn, peer, &mut self.actions);
+        Ok(())
+    }
+
+    // Ends.
+
+    /// Ends a connection for a reason of ours or the peer's: politely where there is somebody to be polite to.
+    fn end(&mut self, now: Instant, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if matches!(reason, CloseReason::Protocol(_)) {
+            self.stats.protocol_errors += 1;
+        }
+        match &reason {
+            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. })) if peer.session.is_greeting() => {
+                peer.session.reject(now, RejectCode::Version, &format!("version {} is spoken here", wire::VERSION));
+            }
+            // A stranger is owed no answer.
+            CloseReason::Protocol(_) if peer.session.is_greeting() => return self.drop_peer(conn, reason),
+            CloseReason::Protocol(violation) => {
+                peer.session.abort(now, ByeCode::Protocol, &format!("{violation}"));
+            }
+            CloseReason::Limit(limit) => peer.session.abort(now, ByeCode::Limit, &format!("{limit}")),
+            CloseReason::ByPeer { .. } => peer.session.close_silently(now),
+            _ => return self.drop_peer(conn, reason),
+        }
+        self.leave(conn, reason);
+        if let Some(peer) = self.peers.get_mut(conn) {
+            wake(conn, peer, &mut self.actions);
+        }
+        self.arm(conn);
+    }
+
+    /// The connection serves no role from here on: its record goes, and its user hears of it.
+    fn leave(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        self.half_open.retain(|other| *other != conn);
+        match core::mem::replace(&mut peer.role, PeerRole::Undecided) {
+            PeerRole::Undecided => {}
+            PeerRole::Requester(mut table) => self.replier.leave(&mut table),
+            PeerRole::Subscriber(follower) => self.publisher.leave(&follower, conn.slot()),
+        }
+        self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+    }
+
+    /// The connection is gone.
+    fn drop_peer(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        if !peer.session.is_closing() || !matches!(peer.role, PeerRole::Undecided) {
+            self.leave(conn, reason);
+        }
+        let Some(peer) = self.peers.remove(conn) else { return };
+        self.timers.remove(&(peer.armed, conn));
+        self.rest_bytes -= peer.session.rest_len() as u64;
+        self.admission.release(peer.admitted);
+        self.admission.forget(conn);
+        self.actions.push_back(Action::Close(conn));
+        self.read_admitted();
+    }
+
+    /// A publication was longer than any before: whoever cannot take it is put out, and says so itself.
+    fn put_out_small_readers(&mut self) {
+        let longest = self.publisher.longest();
+        for conn in self.peers.ids() {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            let small = peer.session.peer_max_frame() < longest;
+            if small && matches!(peer.role, PeerRole::Subscriber(_)) {
+                self.drop_peer(conn, CloseReason::Limit(LimitReached::PeerFrame { needed: longest }));
+            }
+        }
+    }
+
+    /// The memory of places in the log is above its budget: everybody gives up the older half.
+    fn shed_positions(&mut self) {
+        for (_, peer) in self.peers.iter_mut() {
+            let PeerRole::Subscriber(follower) = &mut peer.role else { continue };
+            for _ in 0..follower.positions() / 2 {
+                if follower.drop_oldest() {
+                    self.publisher.note_positions(-1);
+                }
+            }
+        }
+    }
+
+    // Clocks and room.
+
+    /// Sees to it that the peer's earliest timer is not missed.
+    fn arm(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Some((due, _)) = peer.session.poll_timeout() else { return };
+        if due < peer.armed {
+            self.timers.remove(&(peer.armed, conn));
+            self.timers.insert((due, conn));
+            peer.armed = due;
+        }
+    }
+
+    fn fire(&mut self, now: Instant, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.armed = Instant::NEVER;
+        match peer.session.handle_timeout(now) {
+            Some(reason) => self.drop_peer(conn, reason),
+            None => {
+                if peer.session.wants_heartbeat() {
+                    wake(conn, peer, &mut self.actions);
+                }
+                self.arm(conn);
+            }
+        }
+    }
+
+    /// Asks for room for the frame that a connection has begun, or gives back the room of one that has ended.
+    fn admit(&mut self, conn: ConnId, ended: bool) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if ended {
+            self.admission.release(core::mem::take(&mut peer.admitted));
+        }
+        if let (0, Some(len)) = (peer.admitted, peer.session.announced_len()) {
+            if self.admission.admit(conn, len) {
+                peer.admitted = len;
+            } else {
+                peer.session.pause();
+            }
+        }
+        self.read_admitted();
+    }
+
+    fn read_admitted(&mut self) {
+        while let Some(conn) = self.admission.poll_admitted() {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.admitted = peer.session.announced_len().unwrap_or(0);
+                peer.session.unpause();
+                self.actions.push_back(Action::Read(conn));
+            }
+        }
+    }
+
+    /// Writes down what goes first, and gathers behind it what the role has.
+    fn gather(&mut self, now: Instant, conn: ConnId) -> Option<Chunk> {
+        let peer = self.peers.get_mut(conn)?;
+        if peer.session.is_lent() {
+            return None;
+        }
+        let publisher = &mut self.publisher;
+        if peer.session.begun().is_none() {
+            let heartbeat = peer.session.poll_heartbeat();
+            match &mut peer.role {
+                PeerRole::Subscriber(follower) if peer.session.takes_role_frames() => {
+                    let grown = follower.render(&mut peer.session, publisher.log(), publisher.head());
+                    publisher.note_positions(grown);
+                    if heartbeat {
+                        follower.render_heartbeat(
+                            &mut peer.session,
+                            publisher.log(),
+                            publisher.head(),
+                            self.wall_clock_ns,
+                        );
+                    }
+                }
+                _ if heartbeat => {
+                    let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
+                    peer.session.send_control(&Frame::Heartbeat(heartbeat));
+                }
+                _ => {}
+            }
+        }
+        let mut chunk = match peer.session.take(self.buffers.take()) {
+            Err(buffer) => {
+                self.buffers.put(buffer);
+                return None;
+            }
+            Ok(Taken::Rest(chunk, buffer)) => {
+                self.rest_bytes -= chunk.bytes().len() as u64;
+                self.buffers.put(buffer);
+                return Some(chunk);
+            }
+            Ok(Taken::Fresh(chunk)) => chunk,
+        };
+        if peer.session.takes_role_frames() && chunk.accepts_frames() {
+            match &mut peer.role {
+                PeerRole::Undecided => {}
+                PeerRole::Requester(table) => {
+                    if let Some(buffer) = self.replier.take(table, &mut chunk) {
+                        self.buffers.put(buffer);
+                    }
+                }
+                PeerRole::Subscriber(follower) => follower.take(&mut chunk, publisher.log()),
+            }
+        }
+        if !chunk.bytes().is_empty() {
+            return Some(chunk);
+        }
+        let buffer = peer.session.untake(chunk);
+        self.buffers.put(buffer);
+        if peer.session.is_closing() && peer.session.takes_role_frames() {
+            // The role has nothing more: the last words.
+            peer.session.say_farewell();
+            return self.gather(now, conn);
+        }
+        None
+    }
+}
+
+const SHUTTING_DOWN: Status = Status::NotExecuted(Refusal::ShuttingDown);
+
+/// Announces that a peer has something to write, if it was idle.
+fn wake(conn: ConnId, peer: &mut Peer, actions: &mut VecDeque<Action>) {
+    if core::mem::take(&mut peer.idle) {
+        actions.push_back(Action::Transmit(conn));
+    }
+}
+
+/// Why a client is not let in, if it is not.
+fn refusal(
+    roles: Roles,
+    stopping: bool,
+    publisher: &Publisher,
+    hello: &Hello<'_>,
+) -> Option<(RejectCode, &'static str)> {
+    if stopping {
+        Some((RejectCode::ShuttingDown, "the server is stopping"))
+    } else if !roles.serve(hello.role) {
+        Some((RejectCode::Role, "this role is not served at this address"))
+    } else if !hello.stream.is_empty() {
+        Some((RejectCode::UnknownStream, "there is only the main stream"))
+    } else if hello.role == Role::Subscriber && hello.max_frame < publisher.longest() {
+        Some((RejectCode::FrameLimit, "publications of this stream are longer than your frame limit"))
+    } else {
+        None
+    }
+}
+
+/// What a subscriber that was here before has missed. Its record is gone, so it cannot be known exactly.
+fn start_gap(start: Start, head: u64) -> Option<Gap> {
+    let before = match start {
+        Start::Fresh => return None,
+        Start::From { seq } => seq,
+        Start::Resume { next_seq, .. } => next_seq,
+    };
+    let before = before.min(head);
+    Some(Gap { before, after: head, lost: Lost::AtMost(head - before) })
+}
+
+impl Machine for Server {
+    fn handle_accepted(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
+        self.stats.accepted += 1;
+        if self.stopping || self.peers.len() >= self.limits.max_connections as usize {
+            self.stats.refused += 1;
+            return None;
+        }
+        if self.half_open.len() >= self.limits.max_half_open as usize {
+            if let Some(oldest) = self.half_open.pop_front() {
+                self.drop_peer(oldest, CloseReason::Limit(LimitReached::HalfOpen));
+            }
+        }
+        let conn = self.peers.insert(Peer {
+            session: Session::new(now, Side::Server, &self.limits),
+            role: PeerRole::Undecided,
+            addr: peer,
+            idle: true,
+            armed: Instant::NEVER,
+            admitted: 0,
+        });
+        self.half_open.push_back(conn);
+        self.arm(conn);
+        Some(conn)
+    }
+
+    fn handle_connected(&mut self, _now: Instant, _conn: ConnId) {}
+
+    fn handle_dial_failed(&mut self, _now: Instant, _conn: ConnId, _error: DialError) {}
+
+    fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        self.stats.received_bytes += bytes.len() as u64;
+        peer.session.handle_heard();
+        let mut deframer = peer.session.lend_deframer();
+        let mut input = bytes;
+        let mut ended = false;
+        let mut broken = None;
+        while let Some(peer) = self.peers.get(conn).filter(|peer| !peer.session.is_closing()) {
+            let frame = match deframer.next(&mut input, peer.session.frame_limit()) {
+                Ok(None) => break,
+                Ok(Some(body)) => Frame::decode(body),
+                Err(error) => Err(error),
+            };
+            ended = true;
+            let handled = match frame {
+                Ok(frame) => self.handle_frame(now, conn, frame),
+                Err(error) => Err(CloseReason::Protocol(Violation::Bytes(error))),
+            };
+            if let Err(reason) = handled {
+                broken = Some(reason);
+                break;
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(conn) {
+            if broken.is_none() && !peer.session.is_closing() {
+                peer.session.return_deframer(deframer);
+            }
+            peer.session.handle_decoded(now, ended);
+        }
+        if let Some(reason) = broken {
+            self.end(now, conn, reason);
+        }
+        self.admit(conn, ended);
+        self.arm(conn);
+    }
+
+    fn handle_drained(&mut self, now: Instant, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.session.handle_drained(now);
+        }
+    }
+
+    fn handle_closed(&mut self, _now: Instant, conn: ConnId, how: StreamEnd) {
+        let reason = match how {
+            StreamEnd::TimedOut => CloseReason::NotReading,
+            how => CloseReason::StreamLost(how),
+        };
+        self.drop_peer(conn, reason);
+    }
+
+    fn handle_written(&mut self, now: Instant, conn: ConnId, chunk: Chunk, written: usize) {
+        self.stats.sent_bytes += written as u64;
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        match &mut peer.role {
+            PeerRole::Undecided => {}
+            PeerRole::Requester(table) => self.replier.handle_written(table, &chunk, written),
+            PeerRole::Subscriber(follower) => {
+                if !chunk.is_tail() {
+                    let grown = follower.handle_written(&chunk, written);
+                    self.publisher.note_positions(grown);
+                }
+            }
+        }
+        let buffer = peer.session.put_back(now, chunk, written);
+        self.rest_bytes += peer.session.rest_len() as u64;
+        if let Some(buffer) = buffer {
+            self.buffers.put(buffer);
+        }
+        if self.rest_bytes > self.limits.send_queues_bytes && peer.session.rest_len() > 0 {
+            let limit = self.limits.send_queues_bytes;
+            self.drop_peer(conn, CloseReason::Limit(LimitReached::SendQueues { limit }));
+            return;
+        }
+        self.arm(conn);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some((due, conn)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, conn));
+            self.fire(now, conn);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<Chunk> {
+        let chunk = self.gather(now, conn);
+        if chunk.is_none() {
+            let peer = self.peers.get_mut(conn)?;
+            if peer.session.is_lent() {
+                return None;
+            }
+            peer.idle = true;
+            if let PeerRole::Subscriber(follower) = &mut peer.role {
+                self.publisher.sleep(follower, conn.slot());
+            }
+            if peer.session.poll_shutdown(now) {
+                self.actions.push_back(Action::Shutdown(conn));
+                self.arm(conn);
+            }
+        }
+        chunk
+    }
+
+    fn wants_read(&self, conn: ConnId) -> bool {
+        self.peers.get(conn).is_some_and(|peer| !peer.session.is_paused())
+    }
+
+    fn handle_wall_clock(&mut self, wall_clock_ns: u64) {
+        self.wall_clock_ns = wall_clock_ns;
+    }
+
+    fn handle_poisoned(&mut self, _now: Instant) {
+        self.stopping = true;
+        for conn in self.peers.ids() {
+            self.drop_peer(conn, CloseReason::ByUs);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

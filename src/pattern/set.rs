@@ -1,0 +1,120 @@
+//! Sets of topic prefixes: as the server keeps them, and as the client counts them.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+
+/// Bytes that a prefix takes beside its own, for budgets: its place in the set and in the index.
+const PREFIX_OVERHEAD: u64 = 64;
+
+/// What one prefix counts against the budget of all subscribers together.
+pub(crate) fn cost(prefix: &str) -> u64 {
+    prefix.len() as u64 + PREFIX_OVERHEAD
+}
+
+/// A subscriber's prefixes at the server: each once, however often it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct PrefixSet {
+    prefixes: BTreeSet<Box<str>>,
+    bytes: u64,
+}
+
+impl PrefixSet {
+    /// False if it was there already.
+    pub(crate) fn insert(&mut self, prefix: &str) -> bool {
+        let new = !self.prefixes.contains(prefix) && self.prefixes.insert(Box::from(prefix));
+        self.bytes += if new { prefix.len() as u64 } else { 0 };
+        new
+    }
+
+    /// False if it was not there.
+    pub(crate) fn remove(&mut self, prefix: &str) -> bool {
+        let removed = self.prefixes.remove(prefix);
+        self.bytes -= if removed { prefix.len() as u64 } else { 0 };
+        removed
+    }
+
+    pub(crate) fn contains(&self, prefix: &str) -> bool {
+        self.prefixes.contains(prefix)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.prefixes.len()
+    }
+
+    /// Bytes of the prefixes themselves.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.prefixes.iter().map(|prefix| &**prefix)
+    }
+}
+
+/// A subscription's prefixes at the client, each with the number of times it was asked for.
+///
+/// This is state, not messages: it is sent anew in every handshake, and survives every loss.
+#[derive(Debug, Default)]
+pub(crate) struct CountedSet(BTreeMap<Box<str>, u32>);
+
+impl CountedSet {
+    /// True if the prefix is new and the server has to hear of it.
+    pub(crate) fn add(&mut self, prefix: &str) -> bool {
+        match self.0.get_mut(prefix) {
+            Some(count) => {
+                *count = count.saturating_add(1);
+                false
+            }
+            None => {
+                self.0.insert(Box::from(prefix), 1);
+                true
+            }
+        }
+    }
+
+    /// True if this was the last time that it was asked for and the server has to hear of it; `None` if it is not in
+    /// the set.
+    pub(crate) fn release(&mut self, prefix: &str) -> Option<bool> {
+        let count = self.0.get_mut(prefix)?;
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.0.remove(prefix);
+        }
+        Some(last)
+    }
+
+    pub(crate) fn contains(&self, prefix: &str) -> bool {
+        self.0.contains_key(prefix)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|prefix| &**prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_subscriptions_are_counted_at_the_client_and_kept_once_at_the_server() {
+        let mut counted = CountedSet::default();
+        assert!(counted.add("a"));
+        assert!(!counted.add("a"));
+        assert_eq!(counted.release("a"), Some(false));
+        assert_eq!(counted.release("a"), Some(true));
+        assert_eq!(counted.release("a"), None);
+        let mut set = PrefixSet::default();
+        assert!(set.insert("abc"));
+        assert!(!set.insert("abc"));
+        assert_eq!((set.len(), set.bytes()), (1, 3));
+        assert!(set.remove("abc"));
+        assert!(!set.remove("abc"));
+        assert_eq!((set.len(), set.bytes()), (0, 0));
+    }
+}
