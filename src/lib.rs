@@ -10,7 +10,23 @@ extern crate std;
 
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(feature = "std")]
+pub mod net;
 pub mod pattern;
+#[cfg(feature = "std")]
+pub mod rpc;
 pub mod session;
 pub mod time;
 pub mod wire;
+
+#[cfg(feature = "std")]
+pub use net::{Address, AddressError, Keepalive, ToAddress};
+pub use pattern::{
+    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
+    NotExecuted, Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
+};
+#[cfg(feature = "std")]
+pub use rpc::{
+    BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
+    PublishFailed, Responder, RpcClient, RpcServer, Subscription, Topic,
+};

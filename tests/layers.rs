@@ -24,9 +24,16 @@ const OUTSIDE: [&str; 2] = ["lib", "fuzz"];
 /// The one place that asks what time it is in the world.
 const WALL_CLOCK: &str = "src/net/clock.rs";
 
+/// Tests of sans-IO floors that lean on `std` all the same, each with its reason. Their imports are checked like all
+/// others.
+const TESTS_WITH_STD: [(&str, &str); 2] = [
+    ("src/pattern/log/tests.rs", "catches panics of its callers' closures, and measures on demand"),
+    ("src/pattern/prefix/tests.rs", "measures on demand"),
+];
+
 /// Names that a sans-IO floor has no use for.
-const FOREIGN_NAMES: [&str; 8] =
-    ["std", "mio", "socket2", "getrandom", "RandomState", "SystemTime", "TcpStream", "TcpListener"];
+const FOREIGN_NAMES: [&str; 7] =
+    ["std", "mio", "socket2", "getrandom", "RandomState", "TcpStream", "TcpListener"];
 /// Words that no name of a sans-IO floor contains, ...
 const FOREIGN_WORDS: [&str; 4] = ["thread", "threads", "socket", "sockets"];
 /// ... but for these, which are data (`core::net`) and can do nothing.
@@ -45,6 +52,22 @@ fn sources_keep_to_the_table() {
     }
     let found: Vec<String> = sources.iter().flat_map(|(path, text)| violations(path, text)).collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+
+    for (path, text) in &sources {
+        assert_eq!(
+            untested_tests(&tokens(text)),
+            [0; 0],
+            "{path}: mod tests without #[cfg(test)] on these lines"
+        );
+    }
+    for (exempt, _) in TESTS_WITH_STD {
+        let source = sources.iter().find(|(path, _)| path == exempt);
+        let needed = source.is_some_and(|(_, text)| !foreign_to_sans_io(&tokens(text)).is_empty());
+        assert!(
+            needed && exempt.ends_with("/tests.rs"),
+            "{exempt} needs no exemption, or is no file of tests"
+        );
+    }
 }
 
 #[test]
@@ -85,16 +108,14 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     for (line, what) in ways_around(&tokens) {
         say(line, what.to_owned());
     }
-    for (line, name) in names(&tokens) {
-        if name == "SystemTime" && path != WALL_CLOCK {
+    if path != WALL_CLOCK {
+        for line in sequences(&tokens, &["SystemTime"]) {
             say(line, format!("SystemTime outside {WALL_CLOCK}"));
-        } else if SANS_IO.contains(&floor) && is_foreign(name) {
-            say(line, format!("{name} below net"));
         }
     }
-    if SANS_IO.contains(&floor) {
-        for line in sequences(&tokens, &["Instant", "::", "now"]) {
-            say(line, "Instant::now below net".to_owned());
+    if SANS_IO.contains(&floor) && TESTS_WITH_STD.iter().all(|(exempt, _)| *exempt != path) {
+        for (line, name) in foreign_to_sans_io(&tokens) {
+            say(line, format!("{name} below net"));
         }
     }
     if let Some((_, below)) = table {
@@ -129,8 +150,22 @@ fn ways_around(tokens: &[Token]) -> Vec<(usize, &'static str)> {
     attribute.chain(include).chain(own_name).collect()
 }
 
-fn names(tokens: &[Token]) -> impl Iterator<Item = (usize, &str)> {
-    tokens.iter().filter(|token| token.is_name()).map(|token| (token.line, &*token.text))
+/// Clocks, sockets, threads and `std`, each with its line.
+fn foreign_to_sans_io(tokens: &[Token]) -> Vec<(usize, &str)> {
+    let names = tokens.iter().filter(|token| token.is_name() && is_foreign(&token.text));
+    let clocks = sequences(tokens, &["Instant", "::", "now"]).into_iter().map(|line| (line, "Instant::now"));
+    names.map(|token| (token.line, &*token.text)).chain(clocks).collect()
+}
+
+/// Lines with a `mod tests;` that is part of the library.
+fn untested_tests(tokens: &[Token]) -> Vec<usize> {
+    let marked = sequences(tokens, &["#", "[", "cfg", "(", "test", ")", "]", "mod", "tests", ";"]).len();
+    let all = sequences(tokens, &["mod", "tests", ";"]);
+    if all.len() > marked {
+        all
+    } else {
+        Vec::new()
+    }
 }
 
 fn is_foreign(name: &str) -> bool {
@@ -540,6 +575,15 @@ mod scanner {
         refuses("src/wire/mod.rs", "const MAX_SOCKETS: u8 = 1;", "1: MAX_SOCKETS below net");
         accepts("src/pattern/mod.rs", "use core::net::SocketAddr; fn f(now: Instant) { threaded(now) }");
         accepts("src/net/driver.rs", "use std::thread; use socket2::Socket; let now = Instant::now();");
+    }
+
+    #[test]
+    fn exempt_tests_may_use_std_and_still_import_by_the_table() {
+        accepts("src/pattern/log/tests.rs", "extern crate std; let begun = std::time::Instant::now();");
+        refuses("src/pattern/log/tests.rs", "use crate::net::X;", "1: pattern must not import net");
+        refuses("src/pattern/other/tests.rs", "extern crate std;", "1: std below net");
+        assert_eq!(untested_tests(&tokens("#[cfg(test)]\nmod tests;")), [0; 0]);
+        assert_eq!(untested_tests(&tokens("\nmod tests;")), [2]);
     }
 
     #[test]

@@ -64,6 +64,16 @@ impl Address {
         }
     }
 
+    /// The same place at another port.
+    pub(crate) fn with_port(&self, new: u16) -> Address {
+        let mut place = self.0.clone();
+        match &mut place {
+            Place::AllInterfaces { port } | Place::Name { port, .. } => *port = new,
+            Place::At(addr) => addr.set_port(new),
+        }
+        Address(place)
+    }
+
     /// Whether only this machine can be meant: 127.0.0.0/8, `::1`, or the name `localhost`.
     ///
     /// For any other name the answer is no, whatever it would resolve to. That `localhost` resolves to such an address

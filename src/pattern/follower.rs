@@ -174,7 +174,11 @@ impl Follower {
             let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
             if lost > 0 {
                 let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
-                session.send_control(&Frame::Gap(Gap { before: self.reached, after, lost: Lost::Exact(lost) }));
+                session.send_control(&Frame::Gap(Gap {
+                    before: self.reached,
+                    after,
+                    lost: Lost::Exact(lost),
+                }));
                 self.reached = after;
                 self.lost += lost;
             }
@@ -183,7 +187,8 @@ impl Follower {
             }
             let Some(ack) = self.acks.pop_front() else { break };
             self.reached = ack.position;
-            session.send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
+            session
+                .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
             if let Follow::Matched { dropped, .. } = &mut self.follow {
                 *dropped = ack.dropped_after;
             }
@@ -292,7 +297,6 @@ impl Follower {
         }
         grown(before, self.positions())
     }
-
 }
 
 /// Bytes that may still be added to a chunk.

@@ -206,7 +206,8 @@ impl Publisher {
             }
             self.prefix_bytes += set::cost(prefix);
             self.stats.prefixes += 1;
-            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes {
+            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes
+            {
                 return Ok(Err(Violation::TooManyPrefixes {
                     limit_count: self.max_prefixes,
                     limit_bytes: self.max_prefix_bytes,

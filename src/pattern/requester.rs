@@ -347,6 +347,11 @@ impl Requester {
         self.dialer.is_flushed()
     }
 
+    /// It was stopped, or not started yet.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Stopped, and the connection is gone.
     pub fn is_closed(&self) -> bool {
         self.dialer.is_idle()
@@ -397,9 +402,8 @@ impl Requester {
             self.stats.late_replies += 1;
             return;
         }
-        let failed = |kind| {
-            Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() })
-        };
+        let failed =
+            |kind| Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() });
         let outcome = match reply.status {
             Status::Ok => Outcome::Value(payload.to_vec()),
             Status::Failed => failed(FailureKind::Function),
@@ -446,7 +450,9 @@ impl Requester {
         let mut next = Instant::NEVER;
         for (id, call) in &self.calls {
             let (at, outcome) = match call.state {
-                State::Queued if connected => (call.options.deadline, Outcome::NotExecuted(NotExecuted::Expired)),
+                State::Queued if connected => {
+                    (call.options.deadline, Outcome::NotExecuted(NotExecuted::Expired))
+                }
                 State::Queued => (call.options.deadline, Outcome::NotExecuted(NotExecuted::NotConnected)),
                 State::Taken | State::Sent => (call.options.deadline, Outcome::Unknown(Unknown::Deadline)),
                 // An idempotent call waits for a connection on which it can be sent again.
@@ -522,7 +528,8 @@ impl ClientRole for Requester {
 
     fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
         let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
-        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let interrupted =
+            self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
         let (again, lost): (Vec<(u64, bool)>, Vec<(u64, bool)>) = interrupted
             .map(|(id, call)| (*id, welcome.known || call.options.idempotent))
             .partition(|(_, again)| *again);
@@ -608,7 +615,9 @@ impl ClientRole for Requester {
         let mut again = Vec::new();
         for (id, fate) in chunk.fates(written) {
             self.handle_ride(id, fate);
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else { continue };
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else {
+                continue;
+            };
             match fate {
                 Fate::Written if lost => self.interrupt(now, id),
                 Fate::Written => call.state = State::Sent,

@@ -17,8 +17,8 @@ use super::{Action, Buffers, ConnId, DialError, Machine};
 use crate::session::{Chunk, CloseReason, LimitReached, Limits, Session, Side, StreamEnd, Taken, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, Start, Status, Subscribe, Unsubscribe,
-    Welcome,
+    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, Start, Status, Subscribe,
+    Unsubscribe, Welcome,
 };
 
 /// Which roles a server plays; whoever wants another one is rejected.
@@ -264,6 +264,11 @@ impl Server {
         !self.peers.iter_mut().any(|(_, peer)| waiting(peer))
     }
 
+    /// It was stopped: nobody is let in any more.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Nobody is connected.
     pub fn is_empty(&self) -> bool {
         self.peers.len() == 0
@@ -411,8 +416,14 @@ impl Server {
             self.stats.protocol_errors += 1;
         }
         match &reason {
-            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. })) if peer.session.is_greeting() => {
-                peer.session.reject(now, RejectCode::Version, &format!("version {} is spoken here", wire::VERSION));
+            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. }))
+                if peer.session.is_greeting() =>
+            {
+                peer.session.reject(
+                    now,
+                    RejectCode::Version,
+                    &format!("version {} is spoken here", wire::VERSION),
+                );
             }
             // A stranger is owed no answer.
             CloseReason::Protocol(_) if peer.session.is_greeting() => return self.drop_peer(conn, reason),

@@ -8,6 +8,7 @@
 //! reading, and the publisher's log takes the strain.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::dialer::{ClientRole, Dialer, DialerSetup};
@@ -17,7 +18,8 @@ use super::{Action, ConnectionEvent, Random, Reconnect};
 use crate::session::{Chunk, CloseReason, Limits, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome, MAX_NAME_BYTES,
+    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome,
+    MAX_NAME_BYTES,
 };
 
 /// Why a prefix was refused; the set is as it was.
@@ -96,6 +98,8 @@ pub struct Subscriber {
     /// Received and reported lost in this account.
     accounted: u64,
     stats: SubscriberStats,
+    /// Connection events for [`Subscriber::poll_connection_event`].
+    notices: VecDeque<ConnectionEvent>,
     stopped: bool,
 }
 
@@ -148,6 +152,7 @@ impl Subscriber {
             position: None,
             accounted: 0,
             stats: SubscriberStats { prefixes: 1, ..SubscriberStats::default() },
+            notices: VecDeque::new(),
             stopped: true,
         })
     }
@@ -246,9 +251,20 @@ impl Subscriber {
 
     // Looking.
 
+    /// The next thing that happened to the connection: the same that stands in the stream of events, for whoever
+    /// watches connections and not streams. The newest few are kept.
+    pub fn poll_connection_event(&mut self) -> Option<ConnectionEvent> {
+        self.notices.pop_front()
+    }
+
     /// Whether a ticket has been answered.
     pub fn is_answered(&self, ticket: u64) -> bool {
         ticket < self.next_ticket && self.waiting.binary_search(&ticket).is_err()
+    }
+
+    /// The set is in force: what is published from now on is received or reported lost.
+    pub fn is_subscribed(&self) -> bool {
+        self.is_connected() && self.handshake.is_none() && self.position.is_some()
     }
 
     /// The handshake is done and the connection lives.
@@ -306,7 +322,12 @@ impl Subscriber {
             }
         }
         let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-        session.send_control(&Frame::Subscribe(Subscribe { ticket, snapshot: false, start: Some(start), prefixes }));
+        session.send_control(&Frame::Subscribe(Subscribe {
+            ticket,
+            snapshot: false,
+            start: Some(start),
+            prefixes,
+        }));
         ticket
     }
 
@@ -338,7 +359,8 @@ impl Subscriber {
             self.inbox.push(EventKind::Subscribed { ticket: 0, position });
             // Whatever was asked for before the handshake is part of the set that it sent.
             for ticket in core::mem::take(&mut self.waiting) {
-                match self.changes.iter().any(|(changed, ..)| *changed == ticket) || ticket > handshake.ticket {
+                match self.changes.iter().any(|(changed, ..)| *changed == ticket) || ticket > handshake.ticket
+                {
                     true => self.waiting.push(ticket),
                     false => self.inbox.push(EventKind::Subscribed { ticket, position }),
                 }
@@ -354,6 +376,9 @@ impl Subscriber {
         Ok(())
     }
 }
+
+/// Connection events kept for a watcher who does not come.
+const MOST_NOTICES: usize = 64;
 
 /// Bytes of prefixes in one Subscribe frame: well below the smallest frame limit.
 const REGION_BYTES: usize = 2 * 1024;
@@ -464,6 +489,10 @@ impl ClientRole for Subscriber {
 
     fn after_input(&mut self, _now: Instant) -> bool {
         while let Some(event) = self.dialer.events.pop_front() {
+            if self.notices.len() >= MOST_NOTICES {
+                self.notices.pop_front();
+            }
+            self.notices.push_back(event.clone());
             self.inbox.push(EventKind::Connection(Box::<ConnectionEvent>::from(event)));
         }
         let behind = self.inbox.size() as u64 >= self.dialer.limits().inbox_bytes;

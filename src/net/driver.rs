@@ -1,0 +1,519 @@
+//! The poll loop: one pass of it is a turn.
+//!
+//! A turn waits for the kernel, the mailbox or a timer, and then reads first, fires timers after, and writes last, so
+//! that a late wake-up never kills a talkative peer. Each connection has a budget per turn; what is left over comes
+//! first in the next one, which then does not wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::string::String;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::Vec;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::address::Target;
+use super::dial::{dial_error, DialKey, Dialled, Dials};
+use super::port::{BoxedPort, Readiness};
+use super::resolver::Resolver;
+use super::socket::{self, Keepalive};
+use super::{Address, Clock};
+use crate::pattern::{Action, DialError, Limits};
+use crate::time::{Duration, Instant};
+
+/// What a driver and the threads that command its ports share.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    waker: Waker,
+    /// The driver is up and looks at everything before it sleeps again.
+    awake: AtomicBool,
+    /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
+    sleeps_until: AtomicU64,
+    mailbox: Mutex<Vec<Command>>,
+}
+
+/// What is put into a driver's mailbox.
+pub(crate) enum Command {
+    /// Drive one more port, which dials these addresses.
+    Add(BoxedPort, Vec<Address>),
+}
+
+impl Shared {
+    /// Sees to it that the driver looks at its mailbox and its ports.
+    pub(crate) fn wake(&self) {
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            // A driver that is gone has nothing to look at.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Wakes the driver if it would sleep past this moment.
+    pub(crate) fn wake_before(&self, due: Instant) {
+        if due.as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn send(&self, command: Command) {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.wake();
+    }
+}
+
+/// A poll loop and the ports that it drives.
+pub(crate) struct Driver {
+    poll: Poll,
+    events: Events,
+    shared: Arc<Shared>,
+    /// `None`: free.
+    ports: Vec<Option<Slot>>,
+    listeners: Vec<Listener>,
+    tokens: HashMap<Token, Owner>,
+    by_conn: HashMap<DialKey, Token>,
+    next_token: usize,
+    /// Connections that may have more to read.
+    ready: VecDeque<(DialKey, bool)>,
+    buffer: Vec<u8>,
+    dials: Dials,
+    resolver: Option<Resolver>,
+    resolving: HashMap<u64, DialKey>,
+    next_query: u64,
+    keepalive: Keepalive,
+}
+
+struct Slot {
+    port: BoxedPort,
+    addresses: Vec<Address>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    port: usize,
+    token: Token,
+    /// Out of descriptors: when to try again. The kernel says nothing more by itself.
+    retry_at: Option<Instant>,
+    /// The last look did not come to the end of the queue.
+    more: bool,
+}
+
+enum Owner {
+    Listener(usize),
+    Conn(DialKey),
+}
+
+const WAKER: Token = Token(0);
+const EVENTS_PER_TURN: usize = 256;
+/// Read at once; also what one connection may bring in before others have their turn.
+const READ_BYTES: usize = 64 * 1024;
+const READS_PER_TURN: usize = 4;
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long a listener pauses when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Driver {
+    /// A poll loop with nothing to drive.
+    pub(crate) fn new(limits: &Limits, keepalive: Keepalive) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let shared = Arc::new(Shared {
+            clock: Clock::new(),
+            waker,
+            awake: AtomicBool::new(false),
+            sleeps_until: AtomicU64::new(u64::MAX),
+            mailbox: Mutex::default(),
+        });
+        Ok(Driver {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            shared,
+            ports: Vec::new(),
+            listeners: Vec::new(),
+            tokens: HashMap::new(),
+            by_conn: HashMap::new(),
+            next_token: 1,
+            ready: VecDeque::new(),
+            buffer: Vec::new(),
+            dials: Dials::new(limits.connect_timeout, keepalive.clone()),
+            resolver: None,
+            resolving: HashMap::new(),
+            next_query: 0,
+            keepalive,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn poll_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.poll)
+    }
+
+    /// Drives one more port, which dials these addresses.
+    pub(crate) fn add(&mut self, port: BoxedPort, addresses: Vec<Address>) -> usize {
+        let slot = Some(Slot { port, addresses });
+        match self.ports.iter().position(Option::is_none) {
+            Some(free) => {
+                self.ports[free] = slot;
+                free
+            }
+            None => {
+                self.ports.push(slot);
+                self.ports.len() - 1
+            }
+        }
+    }
+
+    /// All ports were stopped and are gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ports.iter().all(Option::is_none)
+    }
+
+    fn port(&self, index: usize) -> Option<&BoxedPort> {
+        self.ports.get(index)?.as_ref().map(|slot| &slot.port)
+    }
+
+    fn live_ports(&self) -> impl Iterator<Item = &BoxedPort> {
+        self.ports.iter().flatten().map(|slot| &slot.port)
+    }
+
+    /// Accepts for a port.
+    pub(crate) fn listen(&mut self, port: usize, mut socket: TcpListener) -> io::Result<()> {
+        let token = self.token();
+        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+        self.tokens.insert(token, Owner::Listener(self.listeners.len()));
+        self.listeners.push(Listener { socket, port, token, retry_at: None, more: true });
+        Ok(())
+    }
+
+    /// Accepts no more.
+    pub(crate) fn stop_listening(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            self.tokens.remove(&listener.token);
+            // It is closed in the next moment either way.
+            let _ = self.poll.registry().deregister(&mut listener.socket);
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        next_token(&mut self.next_token)
+    }
+
+    /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
+        self.shared.awake.store(false, Ordering::SeqCst);
+        self.take_mail();
+        self.do_deferred();
+        let wait = self.how_long(timeout);
+        let until = wait.map_or(Instant::NEVER, |wait| self.shared.clock.now() + wait);
+        self.shared.sleeps_until.store(until.as_micros(), Ordering::SeqCst);
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            result => result?,
+        }
+        self.shared.awake.store(true, Ordering::SeqCst);
+        self.shared.sleeps_until.store(0, Ordering::SeqCst);
+        self.take_mail();
+        self.sort_events();
+        self.accept();
+        self.read();
+        let now = self.shared.clock.now();
+        self.take_resolved(now);
+        self.expire_dials(now);
+        self.live_ports().for_each(|port| port.timers(now));
+        self.do_deferred();
+        self.live_ports().for_each(|port| port.flush_backlog());
+        self.do_deferred();
+        for slot in &mut self.ports {
+            if slot.as_ref().is_some_and(|slot| slot.port.is_over()) {
+                *slot = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_mail(&mut self) {
+        let mail = core::mem::take(&mut *self.shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for Command::Add(port, addresses) in mail {
+            self.add(port, addresses);
+        }
+    }
+
+    /// How long to sleep: not at all if anything waits.
+    fn how_long(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let busy = !self.ready.is_empty()
+            || self.listeners.iter().any(|listener| listener.more)
+            || self.live_ports().any(|port| port.is_busy());
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let timers = self.live_ports().filter_map(|port| port.next_timeout());
+        let accepts = self.listeners.iter().filter_map(|listener| listener.retry_at);
+        let next = timers.chain(accepts).chain(self.dials.next_timeout()).min();
+        let until = next.map(|at| at.saturating_since(self.shared.clock.now()));
+        [timeout, until].into_iter().flatten().min()
+    }
+
+    fn sort_events(&mut self) {
+        let now = self.shared.clock.now();
+        let mut dials = Vec::new();
+        for event in self.events.iter() {
+            match self.tokens.get(&event.token()) {
+                Some(Owner::Listener(index)) => self.listeners[*index].more = true,
+                Some(Owner::Conn(key)) => {
+                    if event.is_writable() || event.is_error() {
+                        if let Some(port) = self.port(key.port) {
+                            port.writable(key.conn);
+                        }
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        self.ready.push_back((*key, event.is_read_closed() || event.is_error()));
+                    }
+                }
+                None if event.token() != WAKER => dials.push(event.token()),
+                None => {}
+            }
+        }
+        for token in dials {
+            let next = &mut self.next_token;
+            let ended = self.dials.handle_event(now, self.poll.registry(), || next_token(next), token);
+            if let Some((key, token, dialled)) = ended {
+                self.dial_ended(key, token, dialled);
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let now = self.shared.clock.now();
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if listener.retry_at.is_some_and(|at| at <= now) {
+                listener.retry_at = None;
+                listener.more = true;
+            }
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.listeners[index].more {
+                    break;
+                }
+                self.accept_one(now, index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, now: Instant, index: usize) {
+        let listener = &mut self.listeners[index];
+        match listener.socket.accept() {
+            Ok((stream, peer)) => {
+                let port = listener.port;
+                if let Err(error) = socket::tune(&stream, &self.keepalive) {
+                    log::debug!("accept-failed: {peer}: {error}");
+                    return;
+                }
+                let Some(conn) = self.port(port).and_then(|port| port.accepted(peer)) else {
+                    log::debug!("connection-refused: no room for {peer}");
+                    return;
+                };
+                let token = self.token();
+                self.open(DialKey { port, conn }, token, stream, true);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.more = false,
+            Err(error) if socket::is_transient_accept_error(&error) => {}
+            Err(error) => {
+                if socket::out_of_descriptors(&error) {
+                    log::warn!("accept-paused: {error}; trying again in {ACCEPT_PAUSE:?}");
+                } else {
+                    log::warn!("accept-failed: {error}; trying again in {ACCEPT_PAUSE:?}");
+                }
+                listener.more = false;
+                listener.retry_at = Some(now + ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    /// A connection is open: its port reads and writes from now on.
+    fn open(&mut self, key: DialKey, token: Token, mut stream: TcpStream, register: bool) {
+        if register {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
+                log::warn!("register-failed: {error}");
+                // Its end will be read at once.
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                self.adopt(key, stream, true);
+                return;
+            }
+        }
+        self.tokens.insert(token, Owner::Conn(key));
+        self.by_conn.insert(key, token);
+        // What came before it was registered here causes no event of its own.
+        self.adopt(key, stream, false);
+    }
+
+    fn adopt(&mut self, key: DialKey, stream: TcpStream, closed: bool) {
+        if let Some(port) = self.port(key.port) {
+            port.adopt(key.conn, Arc::new(stream));
+            self.ready.push_back((key, closed));
+        }
+    }
+
+    fn read(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        if self.buffer.is_empty() {
+            self.buffer = std::vec![0; READ_BYTES];
+        }
+        for _ in 0..self.ready.len() {
+            let Some((key, closed)) = self.ready.pop_front() else { break };
+            let mut readiness = Readiness::More;
+            let Some(slot) = self.ports.get(key.port).and_then(Option::as_ref) else { continue };
+            for _ in 0..READS_PER_TURN {
+                readiness = slot.port.read(key.conn, closed, &mut self.buffer);
+                if readiness == Readiness::Done {
+                    break;
+                }
+            }
+            if readiness == Readiness::More {
+                self.ready.push_back((key, closed));
+            }
+        }
+    }
+
+    // What only the driver can do.
+
+    fn do_deferred(&mut self) {
+        for port in 0..self.ports.len() {
+            while let Some(action) = self.port(port).and_then(|port| port.poll_deferred()) {
+                self.act(port, action);
+            }
+        }
+    }
+
+    fn act(&mut self, port: usize, action: Action) {
+        match action {
+            Action::Dial { conn, address } => self.dial(DialKey { port, conn }, address),
+            // Whatever came while reading was paused may have been announced then.
+            Action::Read(conn) => self.ready.push_back((DialKey { port, conn }, true)),
+            Action::Shutdown(conn) => {
+                if let Some(port) = self.port(port) {
+                    port.shutdown(conn);
+                }
+            }
+            Action::Close(conn) => self.close(DialKey { port, conn }),
+            Action::Transmit(_) => {}
+        }
+    }
+
+    fn close(&mut self, key: DialKey) {
+        self.dials.forget(key);
+        self.resolving.retain(|_, resolving| *resolving != key);
+        if let Some(token) = self.by_conn.remove(&key) {
+            self.tokens.remove(&token);
+        }
+        // The descriptor leaves the poll with its last handle; a thread that is writing may hold one for a moment.
+        if let Some(port) = self.port(key.port) {
+            port.close(key.conn);
+        }
+    }
+
+    fn dialled(&self, key: DialKey, result: Result<(), DialError>) {
+        if let Some(port) = self.port(key.port) {
+            port.dialled(key.conn, result);
+        }
+    }
+
+    fn dial(&mut self, key: DialKey, address: usize) {
+        let now = self.shared.clock.now();
+        let slot = self.ports.get(key.port).and_then(Option::as_ref);
+        let Some(address) = slot.and_then(|slot| slot.addresses.get(address)) else {
+            return self.dialled(key, Err(DialError::Unresolved));
+        };
+        match address.to_listen() {
+            Target::At(addr) => self.dial_at(now, key, std::vec![addr]),
+            Target::Name { host, port } => {
+                let host = String::from(host);
+                self.resolve(key, &host, port);
+            }
+            Target::AllInterfaces { .. } => {
+                self.dialled(key, Err(DialError::Unresolved));
+            }
+        }
+    }
+
+    fn dial_at(&mut self, now: Instant, key: DialKey, addrs: Vec<SocketAddr>) {
+        let next = &mut self.next_token;
+        let ended = self.dials.begin(now, self.poll.registry(), || next_token(next), key, addrs);
+        if let Some(dialled) = ended {
+            self.dial_ended(key, WAKER, dialled);
+        }
+    }
+
+    fn dial_ended(&mut self, key: DialKey, token: Token, dialled: Dialled) {
+        match dialled {
+            Dialled::Open(stream) => {
+                self.open(key, token, stream, false);
+                self.dialled(key, Ok(()));
+            }
+            Dialled::Failed(error) => self.dialled(key, Err(error)),
+        }
+    }
+
+    fn expire_dials(&mut self, now: Instant) {
+        let next = &mut self.next_token;
+        for (key, dialled) in self.dials.expire(now, self.poll.registry(), || next_token(next)) {
+            self.dial_ended(key, WAKER, dialled);
+        }
+    }
+
+    fn resolve(&mut self, key: DialKey, host: &str, port: u16) {
+        let shared = Arc::clone(&self.shared);
+        let resolver = self.resolver.get_or_insert_with(|| {
+            let shared = Arc::downgrade(&shared);
+            Resolver::new(Arc::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.wake();
+                }
+            }))
+        });
+        self.next_query += 1;
+        match resolver.resolve(self.next_query, host, port) {
+            Ok(()) => {
+                self.resolving.insert(self.next_query, key);
+            }
+            Err(error) => {
+                log::debug!("resolve-failed: {host}: {error}");
+                self.dialled(key, Err(dial_error(&error)));
+            }
+        }
+    }
+
+    fn take_resolved(&mut self, now: Instant) {
+        while let Some((query, found)) = self.resolver.as_ref().and_then(Resolver::try_take) {
+            let Some(key) = self.resolving.remove(&query) else { continue };
+            match found {
+                Ok(addrs) => self.dial_at(now, key, addrs),
+                Err(error) => {
+                    log::debug!("resolve-failed: {error}");
+                    self.dialled(key, Err(DialError::Unresolved));
+                }
+            }
+        }
+    }
+
+    /// The number of connections and dials that this driver holds.
+    #[cfg(test)]
+    pub(crate) fn open_connections(&self) -> usize {
+        self.by_conn.len()
+    }
+}
+
+/// On 32 bits the numbers come round after four billion connections: by then the first are long gone.
+fn next_token(next: &mut usize) -> Token {
+    let token = Token(*next);
+    *next = next.wrapping_add(1).max(1);
+    token
+}

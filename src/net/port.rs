@@ -1,0 +1,497 @@
+//! A machine behind its lock, and the connections that bytes move over for it.
+
+use std::boxed::Box;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::vec::Vec;
+
+use mio::net::TcpStream;
+
+use super::Shared;
+use crate::pattern::{Action, ConnId, Machine, StreamEnd};
+use crate::time::{Duration, Instant};
+
+/// What is done with what a machine has to say.
+pub(crate) trait Handler: Send + Sync + Sized + 'static {
+    /// The machine.
+    type Machine: Machine + Send + 'static;
+    /// Something to be done without the lock.
+    type Job: Send;
+    /// Takes from the machine what it has to say. Under the lock: quick, and no user code.
+    fn collect(&self, machine: &mut Self::Machine, jobs: &mut Vec<Self::Job>);
+    /// Does it. Without the lock: user code may run.
+    fn run(&self, port: &Arc<Port<Self>>, job: Self::Job);
+    /// The machine was stopped and all is done: the port can go.
+    fn is_over(&self, machine: &Self::Machine) -> bool;
+}
+
+/// A machine behind its lock. Commands come from any thread, bytes and time from the driver.
+pub(crate) struct Port<H: Handler> {
+    pub(crate) handler: H,
+    state: Mutex<State<H::Machine>>,
+    /// Told when something has changed that [`Port::wait_until`] may wait for.
+    changed: Condvar,
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct State<M> {
+    pub(crate) machine: M,
+    conns: HashMap<ConnId, Conn>,
+    /// Connections with something to write, waiting for the flusher.
+    backlog: VecDeque<ConnId>,
+    /// Somebody is working the backlog off.
+    flushing: bool,
+    /// What only the driver can do.
+    deferred: VecDeque<Action>,
+    /// When a command last wrote for itself.
+    last_flush: Instant,
+    /// Threads in [`Port::wait_until`].
+    watchers: usize,
+}
+
+struct Conn {
+    stream: Arc<TcpStream>,
+    /// The kernel took all that it was last given, or has said since that there is room again.
+    writable: bool,
+    /// The kernel said that there is room while the write token was out.
+    became_writable: bool,
+    /// The write token is out.
+    writing: bool,
+    /// The connection ended while the write token was out.
+    ended: Option<StreamEnd>,
+}
+
+/// Chunks that one connection may write before others have their turn.
+const CHUNKS_PER_TURN: usize = 8;
+/// A command that comes so soon after the last one that wrote for itself leaves the writing to the driver: while that
+/// one is in the system call, more can gather. The first one of a burst, and every lone one, goes out at once.
+const BURST: Duration = Duration::from_micros(20);
+
+impl<H: Handler> Port<H> {
+    pub(crate) fn new(handler: H, machine: H::Machine, shared: Arc<Shared>) -> Arc<Self> {
+        let state = State {
+            machine,
+            conns: HashMap::new(),
+            backlog: VecDeque::new(),
+            flushing: false,
+            deferred: VecDeque::new(),
+            last_flush: Instant::ZERO,
+            watchers: 0,
+        };
+        let port = Port { handler, state: Mutex::new(state), changed: Condvar::new(), shared };
+        // What the machine was told before it came here.
+        port.sort_actions(&mut port.lock());
+        Arc::new(port)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// The machine, to look at it or for a command that [`Port::command`] does not fit.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<H::Machine>> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // Somebody panicked in the middle of something: what the machine believes is not to be trusted.
+            self.state.clear_poison();
+            let mut state = poisoned.into_inner();
+            log::warn!("machine-poisoned: a panic under the lock; closing its connections");
+            state.flushing = false;
+            state.machine.handle_poisoned(self.shared.clock.now());
+            state
+        })
+    }
+
+    /// Gives the machine a command, does what it has to say, and writes what it has to write from this thread.
+    pub(crate) fn command<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine, Instant) -> T) -> T {
+        let now = self.now();
+        let mut state = self.lock();
+        let result = command(&mut state.machine, now);
+        self.settle(state);
+        self.flush();
+        result
+    }
+
+    /// Like [`Port::command`], but a quick succession of them leaves the writing to the driver.
+    pub(crate) fn command_in_bursts<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine) -> T) -> T {
+        let mut state = self.lock();
+        let result = command(&mut state.machine);
+        self.sort_actions(&mut state);
+        if state.backlog.is_empty() || state.flushing {
+            return result;
+        }
+        let now = self.now();
+        if now.saturating_since(state.last_flush) < BURST {
+            drop(state);
+            self.shared.wake();
+            return result;
+        }
+        drop(state);
+        self.flush();
+        let now = self.now();
+        self.lock().last_flush = now;
+        result
+    }
+
+    /// Waits until the machine answers or the time is over.
+    pub(crate) fn wait_until<T>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&mut H::Machine) -> Option<T>,
+    ) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&mut state.machine) {
+                // Looking may have made room for more.
+                self.sort_actions(&mut state);
+                return Some(found);
+            }
+            let left = deadline.saturating_since(self.now());
+            if left.is_zero() {
+                return None;
+            }
+            state.watchers += 1;
+            let left = left.min(MOST_WAIT);
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.map_or_else(|_| self.lock(), |(state, _)| state);
+            state.watchers -= 1;
+        }
+    }
+
+    /// Sorts what the machine wants into what anybody can do and what only the driver can, and does what it has to
+    /// say. Releases the lock.
+    fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State<H::Machine>>) {
+        self.sort_actions(&mut state);
+        let mut jobs = Vec::new();
+        self.handler.collect(&mut state.machine, &mut jobs);
+        if state.watchers > 0 {
+            self.changed.notify_all();
+        }
+        drop(state);
+        for job in jobs {
+            self.handler.run(self, job);
+        }
+    }
+
+    fn sort_actions(&self, state: &mut State<H::Machine>) {
+        let mut wake = false;
+        while let Some(action) = state.machine.poll_action() {
+            match action {
+                Action::Transmit(conn) => state.backlog.push_back(conn),
+                action => {
+                    state.deferred.push_back(action);
+                    wake = true;
+                }
+            }
+        }
+        if wake {
+            self.shared.wake();
+        } else if let Some(due) = state.machine.poll_timeout() {
+            self.shared.wake_before(due);
+        }
+    }
+
+    // The write token.
+
+    /// Works the backlog off, unless somebody else does; what takes more than a few chunks is left to the driver.
+    pub(crate) fn flush(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.flushing || state.backlog.is_empty() {
+            return;
+        }
+        state.flushing = true;
+        let mut left = state.backlog.len().max(CHUNKS_PER_TURN);
+        while let Some(conn) = state.backlog.pop_front() {
+            let more;
+            (state, more) = self.write(state, conn);
+            if more {
+                state.backlog.push_back(conn);
+            }
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        state.flushing = false;
+        let unfinished = !state.backlog.is_empty();
+        self.settle(state);
+        if unfinished {
+            self.shared.wake();
+        }
+    }
+
+    /// Writes one chunk. Returns whether there may be more that the kernel has room for.
+    fn write<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<H::Machine>>,
+        conn: ConnId,
+    ) -> (MutexGuard<'a, State<H::Machine>>, bool) {
+        let now = self.now();
+        let inner = &mut *state;
+        let Some(entry) = inner.conns.get_mut(&conn) else { return (state, false) };
+        if entry.writing || !entry.writable {
+            return (state, false);
+        }
+        let Some(chunk) = inner.machine.poll_transmit(now, conn) else {
+            self.sort_actions(&mut state);
+            return (state, false);
+        };
+        entry.writing = true;
+        entry.became_writable = false;
+        let stream = Arc::clone(&entry.stream);
+        drop(state);
+        let result = write_some(&stream, chunk.bytes());
+        let mut state = self.lock();
+        let now = self.now();
+        let inner = &mut *state;
+        let (written, ended) = match result {
+            Ok(written) => (written, None),
+            Err(error) => (0, Some(how_it_ended(&error))),
+        };
+        let all = written == chunk.bytes().len();
+        inner.machine.handle_written(now, conn, chunk, written);
+        let mut more = false;
+        if let Some(entry) = inner.conns.get_mut(&conn) {
+            entry.writing = false;
+            entry.writable = all || entry.became_writable;
+            more = entry.writable;
+            if let Some(how) = ended.or(entry.ended.take()) {
+                inner.machine.handle_closed(now, conn, how);
+                more = false;
+            }
+        }
+        self.sort_actions(&mut state);
+        (state, more)
+    }
+
+    // What the driver does.
+
+    /// Takes a new connection's stream in.
+    pub(crate) fn add_conn(&self, conn: ConnId, stream: Arc<TcpStream>) {
+        let entry = Conn { stream, writable: true, became_writable: false, writing: false, ended: None };
+        self.lock().conns.insert(conn, entry);
+    }
+}
+
+/// Nobody sleeps longer than this without looking at the clock again.
+const MOST_WAIT: Duration = Duration::from_secs(3_600);
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// There may be more.
+    More,
+    /// Nothing more until the kernel says so, or the machine wants none.
+    Done,
+}
+
+/// A port as the driver sees it, whatever its machine is.
+pub(crate) trait AnyPort: Send + Sync {
+    /// A connection was accepted: what the machine calls it, if there is room.
+    fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId>;
+    /// A dial succeeded or failed.
+    fn dialled(&self, conn: ConnId, result: Result<(), crate::pattern::DialError>);
+    fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>);
+    /// Reads once. `closed`: the kernel has said that the peer's side has ended, so read on until the end.
+    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness;
+    /// The kernel has room for more.
+    fn writable(&self, conn: ConnId);
+    /// Fires timers if they are due.
+    fn timers(&self, now: Instant);
+    /// When the next one is due.
+    fn next_timeout(&self) -> Option<Instant>;
+    /// Writes what waits.
+    fn flush_backlog(&self);
+    /// The next thing that only the driver can do.
+    fn poll_deferred(&self) -> Option<Action>;
+    /// Shuts our side of a connection down.
+    fn shutdown(&self, conn: ConnId);
+    /// Lets a connection go.
+    fn close(&self, conn: ConnId);
+    /// Work waits for the driver: it must not sleep.
+    fn is_busy(&self) -> bool;
+    /// The port can go.
+    fn is_over(&self) -> bool;
+}
+
+impl<H: Handler> AnyPort for Arc<Port<H>> {
+    fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId> {
+        let now = self.now();
+        let mut state = self.lock();
+        let conn = state.machine.handle_accepted(now, peer);
+        self.settle(state);
+        conn
+    }
+
+    fn dialled(&self, conn: ConnId, result: Result<(), crate::pattern::DialError>) {
+        let now = self.now();
+        let mut state = self.lock();
+        match result {
+            Ok(()) => state.machine.handle_connected(now, conn),
+            Err(error) => state.machine.handle_dial_failed(now, conn, error),
+        }
+        self.settle(state);
+    }
+
+    fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>) {
+        self.add_conn(conn, stream);
+    }
+
+    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {
+        let stream = {
+            let state = self.lock();
+            match state.conns.get(&conn) {
+                Some(entry) if state.machine.wants_read(conn) => Arc::clone(&entry.stream),
+                _ => return Readiness::Done,
+            }
+        };
+        let result = read_some(&stream, buffer);
+        let now = self.now();
+        let mut state = self.lock();
+        state.machine.handle_wall_clock(super::Clock::wall_clock_ns());
+        let mut readiness = Readiness::Done;
+        match result {
+            Ok(0) => self.ended(&mut state, now, conn, StreamEnd::Eof),
+            Ok(read) => {
+                state.machine.handle_bytes(now, conn, &buffer[..read]);
+                if read == buffer.len() || closed {
+                    readiness = Readiness::More;
+                } else {
+                    state.machine.handle_drained(now, conn);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.machine.handle_drained(now, conn)
+            }
+            Err(error) => self.ended(&mut state, now, conn, how_it_ended(&error)),
+        }
+        self.settle(state);
+        readiness
+    }
+
+    fn writable(&self, conn: ConnId) {
+        let mut state = self.lock();
+        let inner = &mut *state;
+        if let Some(entry) = inner.conns.get_mut(&conn) {
+            entry.became_writable = true;
+            if !entry.writable {
+                entry.writable = !entry.writing;
+                if entry.writable {
+                    inner.backlog.push_back(conn);
+                }
+            }
+        }
+    }
+
+    fn timers(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.machine.poll_timeout().is_some_and(|due| due <= now) {
+            state.machine.handle_wall_clock(super::Clock::wall_clock_ns());
+            state.machine.handle_timeout(now);
+            self.settle(state);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.lock().machine.poll_timeout()
+    }
+
+    fn flush_backlog(&self) {
+        self.flush();
+    }
+
+    fn poll_deferred(&self) -> Option<Action> {
+        self.lock().deferred.pop_front()
+    }
+
+    fn shutdown(&self, conn: ConnId) {
+        let stream = self.lock().conns.get(&conn).map(|entry| Arc::clone(&entry.stream));
+        if let Some(stream) = stream {
+            // It may be gone already; then the next read says so.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    fn close(&self, conn: ConnId) {
+        let gone = self.lock().conns.remove(&conn);
+        drop(gone);
+        let state = self.lock();
+        if state.watchers > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let state = self.lock();
+        !state.deferred.is_empty() || (!state.backlog.is_empty() && !state.flushing)
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.deferred.is_empty() && state.conns.is_empty() && self.handler.is_over(&state.machine)
+    }
+}
+
+impl<H: Handler> Port<H> {
+    /// The connection has ended, from outside; its machine hears of it when the write token is back.
+    fn ended(&self, state: &mut State<H::Machine>, now: Instant, conn: ConnId, how: StreamEnd) {
+        match state.conns.get_mut(&conn) {
+            Some(entry) if entry.writing => entry.ended = Some(how),
+            _ => state.machine.handle_closed(now, conn, how),
+        }
+    }
+}
+
+fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn how_it_ended(error: &io::Error) -> StreamEnd {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            StreamEnd::Reset
+        }
+        io::ErrorKind::TimedOut => StreamEnd::TimedOut,
+        _ => StreamEnd::Broken,
+    }
+}
+
+/// A port whose user asks for everything himself.
+pub(crate) struct Bare<M>(core::marker::PhantomData<fn() -> M>);
+
+impl<M> Bare<M> {
+    pub(crate) fn new() -> Self {
+        Bare(core::marker::PhantomData)
+    }
+}
+
+impl<M: Machine + Send + 'static> Handler for Bare<M> {
+    type Machine = M;
+    type Job = ();
+
+    fn collect(&self, _machine: &mut M, _jobs: &mut Vec<()>) {}
+
+    fn run(&self, _port: &Arc<Port<Self>>, _job: ()) {}
+
+    fn is_over(&self, _machine: &M) -> bool {
+        false
+    }
+}
+
+/// Ports in a driver.
+pub(crate) type BoxedPort = Box<dyn AnyPort>;

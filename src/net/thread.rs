@@ -1,0 +1,102 @@
+//! A driver on a thread of its own.
+
+use std::io;
+use std::string::String;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
+
+use super::{Driver, Shared};
+use crate::time::{Duration, Instant};
+
+/// A driver on a thread of its own.
+///
+/// It is never joined: after [`DriverThread::finish`] it sees its closing connections off by itself, which takes it at
+/// most as long as they may linger, and ends.
+pub(crate) struct DriverThread {
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    id: ThreadId,
+}
+
+#[derive(Default)]
+struct Control {
+    stop_listening: AtomicBool,
+    finish: AtomicBool,
+    /// The listeners are closed, or the thread has ended.
+    deaf: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Control {
+    fn go_deaf(&self) {
+        *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Inline functions run on it, so it is not as small as it could be.
+const STACK_BYTES: usize = 512 * 1024;
+/// A driver that was told to finish waits no longer than this for connections that do not close.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+impl DriverThread {
+    pub(crate) fn start(name: &str, mut driver: Driver) -> io::Result<Self> {
+        let shared = Arc::clone(driver.shared());
+        let control = Arc::new(Control::default());
+        let theirs = Arc::clone(&control);
+        let builder = thread::Builder::new().name(String::from(name)).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
+            let mut last = Instant::NEVER;
+            loop {
+                let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
+                if let Err(error) = driver.turn(wait) {
+                    log::warn!("driver-failed: {error}");
+                    break;
+                }
+                if theirs.stop_listening.swap(false, Ordering::SeqCst) {
+                    driver.stop_listening();
+                    theirs.go_deaf();
+                }
+                if theirs.finish.load(Ordering::SeqCst) {
+                    last = last.min(driver.shared().clock.now() + LAST_WAIT);
+                    if driver.is_over() || driver.shared().clock.now() >= last {
+                        break;
+                    }
+                }
+            }
+            drop(driver);
+            theirs.go_deaf();
+        })?;
+        Ok(DriverThread { shared, control, id: thread.thread().id() })
+    }
+
+    /// Closes the listeners, and returns when they are closed.
+    pub(crate) fn stop_listening(&self, timeout: Duration) {
+        self.control.stop_listening.store(true, Ordering::SeqCst);
+        self.shared.wake();
+        if self.is_current() {
+            return;
+        }
+        let deaf = self.control.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.control.changed.wait_timeout_while(deaf, timeout, |deaf| !*deaf);
+        drop(waited);
+    }
+
+    /// The thread ends when its connections are gone.
+    pub(crate) fn finish(&self) {
+        self.control.finish.store(true, Ordering::SeqCst);
+        self.shared.wake();
+    }
+
+    /// We are on it: waiting for it would be waiting for ourselves.
+    pub(crate) fn is_current(&self) -> bool {
+        thread::current().id() == self.id
+    }
+}
+
+impl Drop for DriverThread {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,174 @@
+//! Calls under way: where their outcomes wait for whoever waits for them.
+
+use core::marker::PhantomData;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+use std::vec::Vec;
+
+use serde::de::DeserializeOwned;
+
+use super::client::CallHandler;
+use super::error::into_result;
+use super::{codec, CallError};
+use crate::net::{Instant, Port};
+use crate::pattern::{Machine, Outcome};
+
+/// How one call is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) idempotent: bool,
+    pub(crate) fail_fast: bool,
+}
+
+impl CallOptions {
+    /// The client's default timeout, at most once, waiting for a connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives up after so long. The deadline travels with the call: an expired one is not started.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The function may run more than once: after a loss the call is sent again until its deadline, instead of
+    /// ending as unknown.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Refuses at once while there is no connection, instead of waiting for one.
+    pub fn fail_fast(mut self) -> Self {
+        self.fail_fast = true;
+        self
+    }
+}
+
+/// Where one call's outcome is put.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    state: Mutex<SlotState>,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    outcome: Option<Outcome>,
+    waiter: Option<Thread>,
+}
+
+impl Slot {
+    pub(crate) fn put(&self, outcome: Outcome) {
+        let mut state = self.lock();
+        state.outcome = Some(outcome);
+        if let Some(waiter) = state.waiter.take() {
+            drop(state);
+            waiter.unpark();
+        }
+    }
+
+    fn take(&self) -> Option<Outcome> {
+        let mut state = self.lock();
+        let outcome = state.outcome.take();
+        if outcome.is_none() {
+            state.waiter = Some(thread::current());
+        }
+        outcome
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().outcome.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The calls of one client that have no outcome yet, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Slots(Mutex<HashMap<u64, Arc<Slot>>>);
+
+impl Slots {
+    pub(crate) fn insert(&self, id: u64, slot: Arc<Slot>) {
+        self.lock().insert(id, slot);
+    }
+
+    pub(crate) fn put(&self, id: u64, outcome: Outcome) {
+        let slot = self.lock().remove(&id);
+        if let Some(slot) = slot {
+            slot.put(outcome);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that was begun and not waited for yet. Dropping it does not take it back: it runs, and its outcome goes
+/// nowhere.
+#[must_use = "the outcome of the call is in here"]
+pub struct PendingCall<R> {
+    raw: RawCall,
+    types: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned> PendingCall<R> {
+    pub(crate) fn new(raw: RawCall) -> Self {
+        PendingCall { raw, types: PhantomData }
+    }
+
+    /// Waits for the outcome; it comes by the call's deadline at the latest.
+    ///
+    /// # Errors
+    /// How the call ended if not with a value.
+    pub fn wait(self) -> Result<R, CallError> {
+        let bytes = self.raw.wait()?;
+        codec::decode(&bytes).map_err(CallError::BadResult)
+    }
+
+    /// The outcome is there: [`PendingCall::wait`] will not block.
+    pub fn is_ready(&self) -> bool {
+        self.raw.slot.is_full()
+    }
+}
+
+impl<R> core::fmt::Debug for PendingCall<R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PendingCall").field("deadline", &self.raw.deadline).finish()
+    }
+}
+
+/// A call under way, its result as bytes.
+pub(crate) struct RawCall {
+    pub(crate) port: Arc<Port<CallHandler>>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) deadline: Instant,
+}
+
+impl RawCall {
+    pub(crate) fn wait(self) -> Result<Vec<u8>, CallError> {
+        loop {
+            if let Some(outcome) = self.slot.take() {
+                return into_result(outcome);
+            }
+            let left = self.deadline.saturating_since(self.port.now());
+            if left.is_zero() {
+                // The caller keeps its own deadline: the driver may be busy elsewhere.
+                self.port.command(|requester, now| requester.handle_timeout(now));
+                if self.slot.is_full() {
+                    continue;
+                }
+                // Its outcome is on its way through another thread's hands.
+                thread::park_timeout(Duration::from_micros(100));
+                continue;
+            }
+            thread::park_timeout(left);
+        }
+    }
+}

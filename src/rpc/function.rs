@@ -1,0 +1,161 @@
+//! Registered functions, and the responder through which each call is answered once.
+
+use std::boxed::Box;
+use std::collections::HashMap;
+use std::error::Error;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+
+use super::codec;
+use super::server::ServerHandler;
+use crate::net::Port;
+use crate::pattern::{Status, Ticket};
+
+/// What a registered function gives: its result, or an error whose text goes to the caller.
+///
+/// `?` works on any error, and `Err("no such symbol".into())` makes one of a text.
+pub type FunctionResult<R> = Result<R, Box<dyn Error + Send + Sync>>;
+
+/// Answers one call: now, later, or from another thread. Dropped without an answer, it says so to the caller.
+#[derive(Debug)]
+pub struct Responder<R> {
+    raw: RawResponder,
+    types: core::marker::PhantomData<fn(R)>,
+}
+
+impl<R: Serialize> Responder<R> {
+    pub(crate) fn new(raw: RawResponder) -> Self {
+        Responder { raw, types: core::marker::PhantomData }
+    }
+
+    /// Answers with a result. Returns whether the caller still waits.
+    pub fn ok(mut self, result: &R) -> bool {
+        match codec::encode(result) {
+            Ok(bytes) => self.raw.answer(Status::Ok, &bytes),
+            Err(error) => self.raw.answer(Status::Failed, cannot_encode(&error).as_bytes()),
+        }
+    }
+
+    /// Answers with an error; its text goes to the caller. Returns whether the caller still waits.
+    pub fn failed(mut self, error: impl core::fmt::Display) -> bool {
+        self.raw.answer(Status::Failed, error.to_string().as_bytes())
+    }
+}
+
+fn cannot_encode(error: &str) -> String {
+    std::format!("the result cannot be encoded: {error}")
+}
+
+/// A responder for bytes.
+pub(crate) struct RawResponder {
+    port: Arc<Port<ServerHandler>>,
+    ticket: Ticket,
+    answered: bool,
+}
+
+impl core::fmt::Debug for RawResponder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Responder").field("ticket", &self.ticket).field("answered", &self.answered).finish()
+    }
+}
+
+impl RawResponder {
+    pub(crate) fn new(port: Arc<Port<ServerHandler>>, ticket: Ticket) -> Self {
+        RawResponder { port, ticket, answered: false }
+    }
+
+    pub(crate) fn answer(&mut self, status: Status, payload: &[u8]) -> bool {
+        self.answered = true;
+        self.port.command(|server, _| server.reply(self.ticket, status, payload))
+    }
+}
+
+impl Drop for RawResponder {
+    fn drop(&mut self) {
+        if !self.answered {
+            let status = if std::thread::panicking() { Status::Panicked } else { Status::Dropped };
+            self.answer(status, &[]);
+        }
+    }
+}
+
+/// What is called with the arguments' bytes.
+type Body = dyn Fn(&[u8], RawResponder) + Send + Sync;
+
+/// Where a function runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where its request is read.
+    Inline,
+    /// In the lane with this index.
+    Lane(usize),
+}
+
+pub(crate) struct Function {
+    pub(crate) place: Place,
+    body: Box<Body>,
+}
+
+impl Function {
+    /// A function that gives its result when it returns.
+    pub(crate) fn returning<A, R, F>(place: Place, f: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(A) -> FunctionResult<R> + Send + Sync + 'static,
+    {
+        Self::deferred(place, move |arguments, responder: Responder<R>| match f(arguments) {
+            Ok(result) => {
+                responder.ok(&result);
+            }
+            Err(error) => {
+                responder.failed(error);
+            }
+        })
+    }
+
+    /// A function that keeps its responder.
+    pub(crate) fn deferred<A, R, F>(place: Place, f: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(A, Responder<R>) + Send + Sync + 'static,
+    {
+        let body = move |bytes: &[u8], mut raw: RawResponder| match codec::decode(bytes) {
+            Ok(arguments) => f(arguments, Responder::new(raw)),
+            Err(error) => {
+                raw.answer(Status::BadArguments, error.to_string().as_bytes());
+            }
+        };
+        Function { place, body: Box::new(body) }
+    }
+
+    /// A function of bytes.
+    pub(crate) fn of_bytes<F>(place: Place, f: F) -> Self
+    where
+        F: Fn(&[u8]) -> FunctionResult<Vec<u8>> + Send + Sync + 'static,
+    {
+        let body = move |bytes: &[u8], mut raw: RawResponder| {
+            match f(bytes) {
+                Ok(result) => raw.answer(Status::Ok, &result),
+                Err(error) => raw.answer(Status::Failed, error.to_string().as_bytes()),
+            };
+        };
+        Function { place, body: Box::new(body) }
+    }
+
+    /// Runs it. A panic ends here; the responder that it drops has told the caller.
+    pub(crate) fn run(&self, name: &str, arguments: &[u8], responder: RawResponder) {
+        if catch_unwind(AssertUnwindSafe(|| (self.body)(arguments, responder))).is_err() {
+            log::warn!("function-panicked: {name}");
+        }
+    }
+}
+
+/// Functions by name.
+pub(crate) type Functions = HashMap<Box<str>, Function>;

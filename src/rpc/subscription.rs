@@ -1,0 +1,296 @@
+//! Subscriptions as their user sees them: one ordered stream of typed events.
+
+use core::marker::PhantomData;
+use std::string::String;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::client::SubscriptionHandler;
+use super::{codec, DecodeError, TopicPrefix};
+use crate::net::{Instant, Port};
+use crate::pattern::{
+    self, Batch, Cause, CloseReason, ConnectionEvent, EventKind, Lost, SubscribeError, SubscriberStats,
+};
+
+/// What a subscription brings, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event<T> {
+    /// A publication.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its number in the stream.
+        seq: u64,
+        /// What was published.
+        data: T,
+    },
+    /// A publication that is not of the type asked for. It counts as received.
+    Undecodable {
+        /// Its topic.
+        topic: String,
+        /// Its number in the stream.
+        seq: u64,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// Messages were lost.
+    Lost {
+        /// The position before.
+        before: u64,
+        /// The position after.
+        after: u64,
+        /// How many matching messages lie between the two.
+        lost: Lost,
+    },
+    /// The set that was asked for is in force: every matching message from this position on is received or reported
+    /// lost.
+    Subscribed {
+        /// The position.
+        position: u64,
+    },
+    /// The server is another one than before: numbers begin anew, and whatever was published meanwhile is unknown.
+    Restarted {
+        /// The server's new life.
+        epoch: u64,
+        /// The position from which on messages are received.
+        from: u64,
+    },
+    /// The connection is there.
+    Connected {
+        /// The server's life.
+        epoch: u64,
+    },
+    /// The connection is gone; it is dialled again.
+    Disconnected(CloseReason),
+    /// The next dial comes after this wait.
+    RetryIn {
+        /// The wait.
+        after: Duration,
+        /// Counts the waits since the last success, from 1.
+        attempt: u32,
+        /// What went wrong.
+        cause: Cause,
+    },
+    /// The reconnect policy says to dial no more; nothing comes after this.
+    GaveUp(Cause),
+}
+
+/// One connection, one set of prefixes, one ordered stream of [`Event`]s.
+///
+/// An iterator that ends when the subscription or its client is stopped. Slow reading is allowed: what does not fit
+/// into the inbox waits in the publisher's log, and what the log loses is reported as [`Event::Lost`]. It is one of
+/// several if need be, and hurts only itself. Dropping it ends it.
+pub struct Subscription<T> {
+    port: Arc<Port<SubscriptionHandler>>,
+    batch: Batch,
+    position: u64,
+    epoch: Option<u64>,
+    linger: Duration,
+    types: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Subscription<T> {
+    pub(crate) fn new(port: Arc<Port<SubscriptionHandler>>, linger: Duration) -> Self {
+        Subscription { port, batch: Batch::new(), position: 0, epoch: None, linger, types: PhantomData }
+    }
+
+    /// The next event; `None` when the subscription has ended.
+    pub fn recv(&mut self) -> Option<Event<T>> {
+        loop {
+            match self.wait(Instant::NEVER) {
+                Waited::Event(event) => return Some(event),
+                Waited::Ended => return None,
+                Waited::TimedOut => {}
+            }
+        }
+    }
+
+    /// The next event, if one comes in time. `None` also when the subscription has ended; see
+    /// [`Subscription::is_over`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event<T>> {
+        match self.wait(self.port.now() + timeout) {
+            Waited::Event(event) => Some(event),
+            Waited::Ended | Waited::TimedOut => None,
+        }
+    }
+
+    /// The next event that is there already.
+    pub fn try_recv(&mut self) -> Option<Event<T>> {
+        self.recv_timeout(Duration::ZERO)
+    }
+
+    fn wait(&mut self, deadline: Instant) -> Waited<T> {
+        loop {
+            while !self.batch.is_read() {
+                if let Some(event) = self.next_in_batch() {
+                    return Waited::Event(event);
+                }
+            }
+            let batch = &mut self.batch;
+            let found = self.port.wait_until(deadline, |machine| {
+                if machine.exchange(batch) {
+                    Some(true)
+                } else {
+                    machine.is_stopped().then_some(false)
+                }
+            });
+            match found {
+                Some(true) => {}
+                Some(false) => return Waited::Ended,
+                None => return Waited::TimedOut,
+            }
+        }
+    }
+
+    /// The batch's next event, unless it was a mere position.
+    fn next_in_batch(&mut self) -> Option<Event<T>> {
+        match self.batch.next()? {
+            pattern::Event::Message { seq, topic, data } => {
+                self.position = seq + 1;
+                let topic = String::from(topic);
+                Some(match codec::decode(data) {
+                    Ok(data) => Event::Message { topic, seq, data },
+                    Err(error) => Event::Undecodable { topic, seq, error },
+                })
+            }
+            pattern::Event::Other(kind) => self.other(kind),
+        }
+    }
+
+    fn other(&mut self, kind: EventKind) -> Option<Event<T>> {
+        Some(match kind {
+            EventKind::Position(position) => {
+                self.position = position;
+                return None;
+            }
+            EventKind::Lost { before, after, lost } => {
+                self.position = after;
+                Event::Lost { before, after, lost }
+            }
+            EventKind::Subscribed { position, .. } => {
+                self.position = position;
+                Event::Subscribed { position }
+            }
+            EventKind::Restarted { epoch, from } => {
+                self.position = from;
+                Event::Restarted { epoch, from }
+            }
+            EventKind::Connection(event) => match *event {
+                ConnectionEvent::Connected { epoch, .. } => {
+                    self.epoch = Some(epoch);
+                    Event::Connected { epoch }
+                }
+                ConnectionEvent::Disconnected { reason } => Event::Disconnected(reason),
+                ConnectionEvent::RetryIn { after, attempt, cause } => {
+                    Event::RetryIn { after, attempt, cause }
+                }
+                ConnectionEvent::GaveUp { cause } => Event::GaveUp(cause),
+            },
+        })
+    }
+
+    // What can be changed.
+
+    /// Adds a prefix to the set, or counts it once more. [`Event::Subscribed`] says from which position on.
+    ///
+    /// # Errors
+    /// It does not fit; the set is as it was.
+    pub fn add(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
+        self.port.command(|machine, _| machine.subscribe(prefix.prefix())).map(drop)
+    }
+
+    /// Adds a prefix and waits until it is in force: a message published after this returned is received.
+    ///
+    /// Waits without reading, so events keep coming in behind it. False: it is not in force within the timeout; it
+    /// stays in the set, and comes into force when the server is there.
+    ///
+    /// # Errors
+    /// It does not fit; the set is as it was.
+    pub fn add_and_wait(
+        &self,
+        prefix: impl TopicPrefix<T>,
+        timeout: Duration,
+    ) -> Result<bool, SubscribeError> {
+        let deadline = self.port.now() + timeout;
+        let ticket = self.port.command(|machine, _| machine.subscribe(prefix.prefix()))?;
+        Ok(self.port.wait_until(deadline, |machine| machine.is_answered(ticket).then_some(())).is_some())
+    }
+
+    /// Takes a prefix back once; with the last time it leaves the set. Messages published before the server's answer
+    /// may still arrive.
+    ///
+    /// # Errors
+    /// It is not in the set, or the subscription is to everything.
+    pub fn remove(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
+        self.port.command(|machine, _| machine.unsubscribe(prefix.prefix())).map(drop)
+    }
+
+    /// Waits until the set is in force for the first time; false if it is not within the timeout.
+    pub fn wait_subscribed(&self, timeout: Duration) -> bool {
+        let deadline = self.port.now() + timeout;
+        self.port.wait_until(deadline, |machine| machine.is_subscribed().then_some(())).is_some()
+    }
+
+    // What can be seen.
+
+    /// Everything matching below this position has been handed out by this iterator, as a message or as lost.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The life of the server that the position belongs to.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
+    /// The connection is there.
+    pub fn is_connected(&self) -> bool {
+        self.port.lock().machine.is_connected()
+    }
+
+    /// It was stopped; events that had come can still be read.
+    pub fn is_over(&self) -> bool {
+        self.port.lock().machine.is_stopped()
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> SubscriberStats {
+        self.port.lock().machine.stats()
+    }
+
+    /// Ends it: Bye, and no more events than have come. At once if nothing is unsent, else within `linger`.
+    pub fn stop(&self) {
+        let deadline = self.port.now() + self.linger;
+        self.port.command(|machine, now| machine.stop(now));
+        self.port.wait_until(deadline, |machine| machine.is_flushed().then_some(()));
+    }
+}
+
+enum Waited<T> {
+    Event(Event<T>),
+    Ended,
+    TimedOut,
+}
+
+impl<T: DeserializeOwned> Iterator for Subscription<T> {
+    type Item = Event<T>;
+
+    fn next(&mut self) -> Option<Event<T>> {
+        self.recv()
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        self.port.command(|machine, now| machine.stop(now));
+    }
+}
+
+impl<T> core::fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Subscription").field("position", &self.position).field("epoch", &self.epoch).finish()
+    }
+}
