@@ -48,19 +48,19 @@ impl Admission {
         self.waiting.retain(|(other, _)| *other != conn);
     }
 
-    /// The next connection for which there is room now.
-    pub(crate) fn poll_admitted(&mut self) -> Option<ConnId> {
+    /// The next connection for which there is room now, and the room that it has got.
+    pub(crate) fn poll_admitted(&mut self) -> Option<(ConnId, u64)> {
         let &(conn, len) = self.waiting.front()?;
         if !self.fits(len) {
             return None;
         }
         self.waiting.pop_front();
         self.used += len;
-        Some(conn)
+        Some((conn, len))
     }
 
     fn fits(&self, len: u64) -> bool {
-        self.used == 0 || self.used + len <= self.budget
+        self.used == 0 || self.used.saturating_add(len) <= self.budget
     }
 }
 
@@ -78,12 +78,12 @@ mod tests {
         assert!(admission.admit(conn(3), FREE_BYTES), "small frames never wait");
         assert_eq!(admission.poll_admitted(), None);
         admission.release(90_000);
-        assert_eq!(admission.poll_admitted(), Some(conn(1)));
-        assert_eq!(admission.poll_admitted(), Some(conn(2)));
+        assert_eq!(admission.poll_admitted(), Some((conn(1), 20_000)));
+        assert_eq!(admission.poll_admitted(), Some((conn(2), 5_000)));
         assert_eq!(admission.poll_admitted(), None);
         assert!(!admission.admit(conn(4), 1_000_000));
         admission.release(20_000);
         admission.release(5_000);
-        assert_eq!(admission.poll_admitted(), Some(conn(4)), "larger than the budget, but alone");
+        assert_eq!(admission.poll_admitted(), Some((conn(4), 1_000_000)), "larger than the budget, but alone");
     }
 }

@@ -93,6 +93,8 @@ pub enum ConnectionEvent {
 enum Stage {
     Idle,
     Waiting { until: Instant },
+    /// The wait is over, but the application is so far behind that another connection would only add to it.
+    Held,
     Dialling { conn: ConnId },
     Open { conn: ConnId, session: Box<Session>, served: bool, idle: bool },
 }
@@ -110,6 +112,11 @@ pub(crate) struct Dialer {
     address: usize,
     attempt: u64,
     stage: Stage,
+    /// It was started and not stopped since.
+    wanted: bool,
+    /// The connection whose chunk is with the driver. It may be gone already; until the chunk is back, nothing is
+    /// written on the next one, because the fate of the frames in it decides what is to be written there.
+    lent: Option<ConnId>,
     epoch: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) actions: VecDeque<Action>,
@@ -143,6 +150,8 @@ impl Dialer {
             address: 0,
             attempt: 0,
             stage: Stage::Idle,
+            wanted: false,
+            lent: None,
             epoch: None,
             buffers: Buffers::default(),
             actions: VecDeque::new(),
@@ -152,25 +161,34 @@ impl Dialer {
 
     // Commands.
 
-    /// Dials at once, unless it is under way already.
+    /// Dials at once, unless it is under way already. A connection that is still being closed is closed first.
     pub(crate) fn start(&mut self) {
+        self.wanted = true;
         if self.is_idle() {
             self.dial();
         }
     }
 
+    /// Takes another session id from the next dial on: the server was told that the old session is over.
+    pub(crate) fn renew(&mut self, session_id: SessionId) {
+        self.session_id = session_id;
+    }
+
     /// Ends the connection in good order, and dials no more.
     pub(crate) fn stop(&mut self, now: Instant) {
+        self.wanted = false;
         match &mut self.stage {
             Stage::Idle => {}
-            Stage::Waiting { .. } => self.stage = Stage::Idle,
+            Stage::Waiting { .. } | Stage::Held => self.stage = Stage::Idle,
             Stage::Open { session, .. } if session.is_closing() => {}
             Stage::Open { conn, session, idle, .. } if session.is_established() => {
                 session.close(now, ByeCode::Stopped, "the client is stopping");
-                self.events.push_back(ConnectionEvent::Disconnected { reason: CloseReason::ByUs });
                 if core::mem::take(idle) {
                     self.actions.push_back(Action::Transmit(*conn));
                 }
+                // It may have been paused; a closing connection is read to its end.
+                self.actions.push_back(Action::Read(*conn));
+                self.note(ConnectionEvent::Disconnected { reason: CloseReason::ByUs });
             }
             Stage::Open { conn, .. } | Stage::Dialling { conn } => {
                 self.actions.push_back(Action::Close(*conn));
@@ -188,6 +206,26 @@ impl Dialer {
         }
     }
 
+    /// The application has caught up: an attempt that was held back is made.
+    pub(crate) fn release(&mut self) {
+        if matches!(self.stage, Stage::Held) {
+            self.dial();
+        }
+    }
+
+    /// Tells what happened. While nobody looks, failed attempts replace each other, and in the end the oldest events
+    /// go: this is what happened to a connection, not an account of anything.
+    fn note(&mut self, event: ConnectionEvent) {
+        use ConnectionEvent::RetryIn;
+        if let (Some(RetryIn { .. }), RetryIn { .. }) = (self.events.back(), &event) {
+            self.events.pop_back();
+        }
+        if self.events.len() >= MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
     fn dial(&mut self) {
         self.attempt += 1;
         let conn = ConnId::new(0, (self.attempt & 0xffff_ffff) as u32);
@@ -199,15 +237,11 @@ impl Dialer {
         match self.backoff.next_wait(&mut self.random) {
             Some(after) => {
                 self.stage = Stage::Waiting { until: now + after };
-                self.events.push_back(ConnectionEvent::RetryIn {
-                    after,
-                    attempt: self.backoff.attempt(),
-                    cause,
-                });
+                self.note(ConnectionEvent::RetryIn { after, attempt: self.backoff.attempt(), cause });
             }
             None => {
                 self.stage = Stage::Idle;
-                self.events.push_back(ConnectionEvent::GaveUp { cause });
+                self.note(ConnectionEvent::GaveUp { cause });
             }
         }
     }
@@ -250,7 +284,7 @@ impl Dialer {
         let interval = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms));
         session.expect_heartbeats_every(interval, self.limits.heartbeat_timeout);
         self.epoch = Some(welcome.epoch);
-        self.events.push_back(ConnectionEvent::Connected { address: self.address, epoch: welcome.epoch });
+        self.note(ConnectionEvent::Connected { address: self.address, epoch: welcome.epoch });
     }
 
     /// The first frame after the handshake: the server does serve us.
@@ -273,14 +307,17 @@ impl Dialer {
         };
         let begun = session.begun();
         if session.is_closing() {
-            // It was stopped, and said so then.
+            // It was stopped, and said so then. It may have been started again since.
+            if self.wanted {
+                self.dial();
+            }
             return Some(begun);
         }
         if !served {
             self.next_address();
         }
         if session.is_established() {
-            self.events.push_back(ConnectionEvent::Disconnected { reason: reason.clone() });
+            self.note(ConnectionEvent::Disconnected { reason: reason.clone() });
         }
         self.retry(now, Cause::Closed(reason));
         Some(begun)
@@ -307,6 +344,11 @@ impl Dialer {
     /// The life of the server that was last met.
     pub(crate) fn epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    /// A chunk is with the driver; its connection may be gone already.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
     }
 
     /// The open connection.
@@ -354,15 +396,35 @@ pub(crate) trait ClientRole {
     fn handle_fates(&mut self, now: Instant, chunk: &Chunk, written: usize, lost: bool);
     fn handle_role_timeout(&mut self, now: Instant);
     fn poll_role_timeout(&self) -> Option<Instant>;
-    /// Connection events have come about; whether the application is too far behind to read on.
-    fn after_input(&mut self, now: Instant) -> bool;
+    /// Connection events have come about.
+    fn after_input(&mut self);
+    /// Whether the application is so far behind that reading pauses, and how far.
+    fn lag(&self) -> Lag;
+    /// Reading has been paused because of it.
+    fn handle_paused(&mut self) {}
+    /// A panic interrupted the machine: whatever waits for it ends.
+    fn handle_poisoned_role(&mut self, now: Instant);
 }
+
+/// How far the application is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lag {
+    /// It keeps up.
+    None,
+    /// Reading pauses until it has caught up.
+    Behind,
+    /// Not even the events of further connections would have room.
+    FarBehind,
+}
+
+/// Connection events that wait for somebody to look.
+const MOST_EVENTS: usize = 256;
 
 fn lose<R: ClientRole>(role: &mut R, now: Instant, reason: CloseReason, tell_driver: bool) {
     if let Some(begun) = role.dialer_mut().lose(now, reason, tell_driver) {
         role.handle_lost(now, begun);
     }
-    role.after_input(now);
+    role.after_input();
 }
 
 /// Ends the connection for a reason that is told to the peer first, if there is anything to tell.
@@ -401,7 +463,7 @@ impl<R: ClientRole> Machine for R {
 
     fn handle_dial_failed(&mut self, now: Instant, conn: ConnId, error: DialError) {
         self.dialer_mut().handle_dial_failed(now, conn, error);
-        self.after_input(now);
+        self.after_input();
     }
 
     fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
@@ -432,12 +494,14 @@ impl<R: ClientRole> Machine for R {
         if let Some(reason) = broken {
             return end(self, now, reason);
         }
-        let behind = self.after_input(now);
+        self.after_input();
+        let behind = self.lag() > Lag::None;
         if let Some(session) = self.dialer_mut().session_of(conn) {
             session.return_deframer(deframer);
             session.handle_decoded(now, ended);
-            if behind {
+            if behind && !session.is_paused() && !session.is_closing() {
                 session.pause();
+                self.handle_paused();
             }
         }
     }
@@ -449,6 +513,11 @@ impl<R: ClientRole> Machine for R {
     }
 
     fn handle_closed(&mut self, now: Instant, conn: ConnId, how: StreamEnd) {
+        let dialer = self.dialer_mut();
+        if dialer.lent.take_if(|lent| *lent == conn).is_some() {
+            // The driver broke its contract and will never say what became of the chunk.
+            dialer.wake();
+        }
         if self.dialer_mut().session_of(conn).is_none() {
             return;
         }
@@ -460,21 +529,36 @@ impl<R: ClientRole> Machine for R {
     }
 
     fn handle_written(&mut self, now: Instant, conn: ConnId, chunk: Chunk, written: usize) {
-        let lost = self.dialer_mut().session_of(conn).is_none();
+        let dialer = self.dialer_mut();
+        if dialer.lent.take_if(|lent| *lent == conn).is_none() {
+            // Handed back twice, or after the loss: its fate has been decided.
+            return;
+        }
+        let lost = dialer.session_of(conn).is_none();
         self.handle_fates(now, &chunk, written, lost);
         let dialer = self.dialer_mut();
-        if let Some(session) = dialer.session_of(conn) {
-            if let Some(buffer) = session.put_back(now, chunk, written) {
-                dialer.buffers.put(buffer);
-            }
+        let buffer = match dialer.session_of(conn) {
+            Some(session) => session.put_back(now, chunk, written),
+            None => Some(chunk.into_buffer()),
+        };
+        if let Some(buffer) = buffer {
+            dialer.buffers.put(buffer);
+        }
+        if lost {
+            // The next connection has waited for this.
+            dialer.wake();
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.handle_role_timeout(now);
+        let far_behind = self.lag() == Lag::FarBehind;
         let dialer = self.dialer_mut();
         match &mut dialer.stage {
-            Stage::Waiting { until } if now >= *until => dialer.dial(),
+            Stage::Waiting { until } if now >= *until => match far_behind {
+                true => dialer.stage = Stage::Held,
+                false => dialer.dial(),
+            },
             Stage::Open { session, .. } => {
                 if let Some(reason) = session.handle_timeout(now) {
                     lose(self, now, reason, true);
@@ -486,7 +570,7 @@ impl<R: ClientRole> Machine for R {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.dialer().stage {
-            Stage::Idle | Stage::Dialling { .. } => None,
+            Stage::Idle | Stage::Held | Stage::Dialling { .. } => None,
             Stage::Waiting { until } => Some(*until),
             Stage::Open { session, .. } => session.poll_timeout().map(|(due, _)| due),
         };
@@ -498,8 +582,16 @@ impl<R: ClientRole> Machine for R {
     }
 
     fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<Chunk> {
-        let session = self.dialer_mut().session_of(conn)?;
-        if session.is_established() && !session.is_lent() {
+        let dialer = self.dialer_mut();
+        let session = dialer.session_of(conn)?;
+        let ready = session.is_established() && !session.is_lent();
+        if dialer.lent.is_some_and(|lent| lent != conn) {
+            if let Stage::Open { idle, .. } = &mut dialer.stage {
+                *idle = true;
+            }
+            return None;
+        }
+        if ready {
             self.render(now);
         }
         let dialer = self.dialer_mut();
@@ -512,6 +604,7 @@ impl<R: ClientRole> Machine for R {
             }
             Ok(Taken::Rest(chunk, buffer)) => {
                 dialer.buffers.put(buffer);
+                dialer.lent = Some(conn);
                 return Some(chunk);
             }
             Ok(Taken::Fresh(chunk)) => chunk,
@@ -520,6 +613,7 @@ impl<R: ClientRole> Machine for R {
             self.gather(now, &mut chunk);
         }
         if !chunk.bytes().is_empty() {
+            self.dialer_mut().lent = Some(conn);
             return Some(chunk);
         }
         let dialer = self.dialer_mut();
@@ -532,6 +626,7 @@ impl<R: ClientRole> Machine for R {
             return self.poll_transmit(now, conn);
         }
         *idle = true;
+        session.handle_nothing_to_write();
         if session.poll_shutdown(now) {
             dialer.actions.push_back(Action::Shutdown(*conn));
         }
@@ -550,5 +645,6 @@ impl<R: ClientRole> Machine for R {
     fn handle_poisoned(&mut self, now: Instant) {
         lose(self, now, CloseReason::ByUs, true);
         self.dialer_mut().stop(now);
+        self.handle_poisoned_role(now);
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Follower {
     follow: Follow,
     /// Subscribed frames to come, in the order of their places.
     acks: VecDeque<Ack>,
-    /// Everything matching below this sequence number has been written or counted in a gap that was sent.
+    /// Everything matching below this sequence number precedes whatever is queued next. Invariant: never below a
+    /// position that was told to the peer.
     reached: u64,
     /// It follows everything and the next publication will wake it.
     pub(crate) quiet: bool,
@@ -55,7 +56,7 @@ enum Follow {
     /// The set is not complete: nothing is published to it.
     Nothing,
     /// The set is the empty prefix: a cursor is all it needs, because every publication matches.
-    Everything { next: Slot, taken: Slot },
+    Everything { next: Slot },
     /// A set of prefixes: the slots of what matched, oldest first, and how many were dropped before the first ack.
     Matched { pending: VecDeque<Slot>, taken: VecDeque<Slot>, dropped: u64 },
 }
@@ -77,7 +78,7 @@ impl Follower {
     pub(crate) fn begin(&mut self, log: &Log, head: u64) {
         self.reached = head;
         self.follow = if self.set.len() == 1 && self.set.contains("") {
-            Follow::Everything { next: log.next_slot(), taken: log.next_slot() }
+            Follow::Everything { next: log.next_slot() }
         } else {
             Follow::Matched { pending: VecDeque::new(), taken: VecDeque::new(), dropped: 0 }
         };
@@ -106,18 +107,22 @@ impl Follower {
         grown(before, pending.len() as u64)
     }
 
-    /// Gives up the oldest place: the budget of all places together is used up. Returns whether there was one.
-    pub(crate) fn drop_oldest(&mut self) -> bool {
-        match &mut self.follow {
-            Follow::Matched { pending, dropped, .. } => match pending.front() {
-                Some(&slot) => {
-                    drop_lapped(pending, dropped, &mut self.acks, slot + 1);
-                    true
-                }
-                None => false,
-            },
-            _ => false,
+    /// Gives up the older half of its places: the budget of all places together is used up. Returns by how many
+    /// places the memory of places grew.
+    pub(crate) fn drop_older_half(&mut self) -> i64 {
+        let before = self.positions();
+        if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
+            if let Some(&middle) = pending.get(pending.len() / 2) {
+                drop_lapped(pending, dropped, &mut self.acks, middle + 1);
+                pending.shrink_to_fit();
+            }
         }
+        grown(before, self.positions())
+    }
+
+    /// Acknowledgements that wait for their place.
+    pub(crate) fn waiting_acks(&self) -> usize {
+        self.acks.len()
     }
 
     /// Places held.
@@ -133,7 +138,7 @@ impl Follower {
         !self.acks.is_empty()
             || match &self.follow {
                 Follow::Nothing => false,
-                Follow::Everything { next, .. } => *next < log.next_slot(),
+                Follow::Everything { next } => *next < log.next_slot(),
                 Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
             }
     }
@@ -163,7 +168,7 @@ impl Follower {
             let ack = self.acks.front();
             let lost = match &mut self.follow {
                 Follow::Nothing => 0,
-                Follow::Everything { next, .. } => {
+                Follow::Everything { next } => {
                     let until = ack.map_or(resume, |ack| resume.min(ack.slot));
                     let lost = until.saturating_sub(*next);
                     *next += lost;
@@ -174,11 +179,7 @@ impl Follower {
             let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
             if lost > 0 {
                 let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
-                session.send_control(&Frame::Gap(Gap {
-                    before: self.reached,
-                    after,
-                    lost: Lost::Exact(lost),
-                }));
+                session.send_control(&Frame::Gap(Gap { before: self.reached, after, lost: Lost::Exact(lost) }));
                 self.reached = after;
                 self.lost += lost;
             }
@@ -187,8 +188,7 @@ impl Follower {
             }
             let Some(ack) = self.acks.pop_front() else { break };
             self.reached = ack.position;
-            session
-                .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
+            session.send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
             if let Follow::Matched { dropped, .. } = &mut self.follow {
                 *dropped = ack.dropped_after;
             }
@@ -200,9 +200,11 @@ impl Follower {
     fn resume_slot(&self, log: &Log) -> Slot {
         let lapped = match &self.follow {
             Follow::Nothing => false,
-            Follow::Everything { next, .. } => *next < log.first_slot(),
+            Follow::Everything { next } => *next < log.first_slot(),
             Follow::Matched { pending, dropped, .. } => {
-                *dropped > 0 || pending.front().is_some_and(|slot| *slot < log.first_slot())
+                *dropped > 0
+                    || self.acks.iter().any(|ack| ack.dropped_after > 0)
+                    || pending.front().is_some_and(|slot| *slot < log.first_slot())
             }
         };
         if lapped {
@@ -213,15 +215,16 @@ impl Follower {
     }
 
     /// A heartbeat with the position of this moment. The same conditions as for [`Follower::render`].
-    pub(crate) fn render_heartbeat(&self, session: &mut Session, log: &Log, head: u64, wall_clock_ns: u64) {
+    pub(crate) fn render_heartbeat(&mut self, session: &mut Session, log: &Log, head: u64, wall_clock_ns: u64) {
         let position = self.position(log, head);
+        self.reached = position;
         session.send_control(&Frame::Heartbeat(Heartbeat { wall_clock_ns, position }));
     }
 
     fn next_pending(&self, log: &Log) -> Option<Slot> {
         match &self.follow {
             Follow::Nothing => None,
-            Follow::Everything { next, .. } => Some(*next).filter(|next| *next < log.next_slot()),
+            Follow::Everything { next } => Some(*next).filter(|next| *next < log.next_slot()),
             Follow::Matched { pending, .. } => pending.front().copied(),
         }
     }
@@ -232,8 +235,7 @@ impl Follower {
         let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
         match &mut self.follow {
             Follow::Nothing => {}
-            Follow::Everything { next, taken } => {
-                *taken = *next;
+            Follow::Everything { next } => {
                 while *next < log.next_slot() && room(chunk) > 0 {
                     let Some(run) = log.run(*next, 0, room(chunk), bound) else { break };
                     if run.next > *next {
@@ -265,25 +267,32 @@ impl Follower {
         }
     }
 
-    /// Takes note of which of the frames in a chunk were written or begun; the others are pending again. Returns by
-    /// how many places the memory of places grew.
+    /// Takes note of which of the frames in a chunk were written or begun; the others are pending again. Not for the
+    /// tail of a frame, which was accounted for when it was begun. Returns by how many places the memory of places
+    /// grew.
     pub(crate) fn handle_written(&mut self, chunk: &Chunk, written: usize) -> i64 {
         let before = self.positions();
-        let mut done: u64 = 0;
-        for (seq, _) in chunk.fates(written).filter(|(_, fate)| *fate != Fate::Untouched) {
-            self.reached = self.reached.max(seq.saturating_add(1));
-            done += 1;
+        let (mut done, mut untouched) = (0, 0);
+        for (seq, fate) in chunk.fates(written) {
+            if fate == Fate::Untouched {
+                untouched += 1;
+            } else {
+                self.reached = self.reached.max(seq.saturating_add(1));
+                done += 1;
+            }
         }
-        self.sent += done;
+        self.sent += done as u64;
         match &mut self.follow {
             Follow::Nothing => {}
-            Follow::Everything { next, taken } => {
-                *taken += done;
-                *next = *taken;
-            }
-            Follow::Matched { pending, taken, .. } => {
-                for _ in 0..done {
-                    taken.pop_front();
+            // Every stored publication matches, so the frames of a chunk lie in slots without a gap.
+            Follow::Everything { next } => *next -= untouched,
+            Follow::Matched { pending, taken, dropped } => {
+                taken.drain(..done);
+                if *dropped > 0 {
+                    // While the chunk was out, places behind it were given up. A gap names the stretch in which
+                    // messages are missing, so those before them go with them.
+                    *dropped += untouched;
+                    taken.clear();
                 }
                 while let Some(slot) = taken.pop_back() {
                     pending.push_front(slot);

@@ -150,8 +150,19 @@ impl Batch {
             *last = *new;
             return;
         }
+        if let (true, Some(Entry::Other(last))) = (is_retry(&kind), self.entries.last_mut()) {
+            if is_retry(last) {
+                // Nor do failed attempts to reach a server that is away.
+                *last = kind;
+                return;
+            }
+        }
         self.entries.push(Entry::Other(kind));
     }
+}
+
+fn is_retry(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Connection(event) if matches!(**event, ConnectionEvent::RetryIn { .. }))
 }
 
 #[cfg(test)]

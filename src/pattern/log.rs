@@ -213,6 +213,7 @@ impl Log {
     }
 
     /// The first slot whose sequence number is `seq` or above; [`next_slot`](Self::next_slot) if there is none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a resume that replays begins here"))]
     pub fn slot_at_or_after(&self, seq: u64) -> Slot {
         self.first_where(self.first..self.next_slot(), |slot| self.seq(slot) >= Some(seq))
     }
@@ -257,6 +258,7 @@ impl Log {
     }
 
     /// Whether no frame is held.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }

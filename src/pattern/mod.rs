@@ -14,12 +14,17 @@
 //! The contract of a driver:
 //! * It calls `handle_*` with a `now` that never goes back, reads first, fires [`Machine::handle_timeout`] after and
 //!   writes last, and then asks [`Machine::poll_action`] until there is none.
-//! * It reports the loss of a connection only after the chunk that is out has been handed back.
+//! * It hands every chunk back, also one whose connection is gone meanwhile, and reports the loss of a connection only
+//!   after. A client writes nothing on its next connection before it knows what became of the last one's chunk.
+//! * After [`Machine::handle_written`] it asks [`Machine::poll_transmit`] again, at once or when the socket takes more,
+//!   until that says `None`; from then on [`Action::Transmit`] says when there is something again.
 //! * A [`ConnId`] that it reports for a connection that is gone already is ignored; ids are never reused.
 
 mod admission;
 mod dialer;
 mod follower;
+#[cfg(test)]
+mod hand;
 mod inbox;
 mod log;
 mod peers;
@@ -123,7 +128,7 @@ pub trait Machine {
 
 /// Buffers that chunks are gathered in, kept for the next one. Bounded: a few, none larger than it needs to be.
 #[derive(Debug, Default)]
-struct Buffers(Vec<Vec<u8>>);
+pub(crate) struct Buffers(Vec<Vec<u8>>);
 
 /// Bytes gathered into one chunk, unless a single frame is larger.
 const CHUNK_BYTES: usize = 64 * 1024;

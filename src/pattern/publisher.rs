@@ -64,6 +64,10 @@ pub struct PublisherStats {
     pub lost: u64,
     /// Publications that the log holds.
     pub log_messages: u64,
+    /// Bytes of them.
+    pub log_bytes: u64,
+    /// Bytes of memory that the log holds, its index included.
+    pub log_memory_bytes: u64,
     /// Sequence numbers that the log spans, from its oldest publication to the head: how long an absence it bridges.
     pub log_span: u64,
 }
@@ -97,11 +101,13 @@ impl Publisher {
             bytes: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX),
             messages: limits.log_messages as usize,
         });
+        let mut index = PrefixIndex::with_seed(seed);
+        index.limit_cache(cache_bytes(limits));
         let quarter = u32::try_from(log.max_frame_bytes().saturating_sub(LENGTH_BYTES)).unwrap_or(u32::MAX);
         Publisher {
             log,
             head: 0,
-            index: PrefixIndex::with_seed(seed),
+            index,
             everything: Vec::new(),
             quiet: Vec::new(),
             matched: Vec::new(),
@@ -178,9 +184,11 @@ impl Publisher {
             .ok_or(PublishError::TooLong { len, limit: self.max_frame })
     }
 
-    /// The memory of places is above its budget: the caller makes followers drop their oldest.
-    pub(crate) fn positions_over_budget(&self) -> bool {
-        self.positions > self.positions_limit
+    /// If the memory of places is above its budget: the number of them above which a follower gives up the older
+    /// half of its own. Only who is behind holds many, so the slow ones pay.
+    pub(crate) fn positions_to_shed_above(&self) -> Option<u64> {
+        let fair = self.positions_limit / self.stats.subscribers.max(1);
+        (self.positions > self.positions_limit).then_some(fair / 2)
     }
 
     pub(crate) fn note_positions(&mut self, grown: i64) {
@@ -206,8 +214,7 @@ impl Publisher {
             }
             self.prefix_bytes += set::cost(prefix);
             self.stats.prefixes += 1;
-            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes
-            {
+            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes {
                 return Ok(Err(Violation::TooManyPrefixes {
                     limit_count: self.max_prefixes,
                     limit_bytes: self.max_prefix_bytes,
@@ -283,12 +290,32 @@ impl Publisher {
         }
     }
 
+    /// Places held by all followers.
+    #[cfg(test)]
+    pub(crate) fn positions(&self) -> u64 {
+        self.positions
+    }
+
+    /// Bytes that the index of prefixes holds.
+    #[cfg(test)]
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.bytes()
+    }
+
     /// The counters, without what living followers count themselves.
     pub(crate) fn stats(&self) -> PublisherStats {
         PublisherStats {
-            log_messages: self.log.next_slot() - self.log.first_slot(),
+            log_messages: self.log.len_messages() as u64,
+            log_bytes: self.log.len_bytes() as u64,
+            log_memory_bytes: (self.log.capacity_bytes() + self.log.index_bytes()) as u64,
             log_span: self.log.seq(self.log.first_slot()).map_or(0, |first| self.head - first),
             ..self.stats
         }
     }
+}
+
+/// What the index may keep of its answers: a part of what the prefixes themselves may take.
+fn cache_bytes(limits: &Limits) -> usize {
+    const PART: u64 = 4;
+    usize::try_from(limits.prefixes_bytes / PART).map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
 }

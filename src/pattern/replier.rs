@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use super::{ConnId, CHUNK_BYTES};
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
-use crate::wire::{Frame, Ids, Refusal, Reply, Request, Settle, Status};
+use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
 
 /// One call that was handed out: answer it once. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +81,8 @@ pub struct ReplierStats {
 
 /// What an entry of a table takes beside its arguments, for the budget.
 const ENTRY_OVERHEAD: u64 = 128;
+/// Ids of calls that are gone that a list of answers to be written may hold before it is looked through.
+const TO_WRITE_SLACK: usize = 64;
 /// A written result above this is not kept until it is settled.
 const KEPT_RESULT_BYTES: usize = 64 * 1024;
 
@@ -102,16 +104,10 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    Queued {
-        arguments: Vec<u8>,
-        deadline: Instant,
-    },
+    Queued { arguments: Vec<u8>, deadline: Instant },
     Running,
     /// Answered; the frame is empty once a large one has been written.
-    Done {
-        frame: Vec<u8>,
-        written: bool,
-    },
+    Done { frame: Vec<u8>, written: bool },
 }
 
 /// The budgets and counters of all sessions together.
@@ -150,8 +146,8 @@ impl Replier {
         table.last_id = header.id;
         self.stats.requests += 1;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
-        let full =
-            table.entries.len() >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
+        let full = table.entries.len() >= self.max_in_flight
+            || self.stats.queued_bytes + cost > self.queued_limit;
         if table.entries.len() >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
@@ -245,8 +241,7 @@ impl Replier {
                 self.finish(table, id, status, payload, max_frame);
                 true
             }
-            Some(Entry { state: State::Done { .. }, .. }) => false,
-            None => {
+            Some(Entry { state: State::Done { .. }, .. }) | None => {
                 self.stats.dropped_results += 1;
                 false
             }
@@ -278,14 +273,14 @@ impl Replier {
             self.stats.queued_bytes -= arguments.len() as u64;
         }
         let mut frame = Vec::new();
-        let fits = self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
+        let fits = payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
         let encoded = fits
             && Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame).is_ok();
         if !encoded {
             self.stats.results_not_kept += 1;
-            let header = Reply { id, status: Status::ResultNotKept };
-            frame.clear();
-            Frame::Reply { header, payload: &[] }
+            // A lost result is something to know; of a refusal only the words are lost.
+            let status = if status == Status::Ok { Status::ResultNotKept } else { status };
+            Frame::Reply { header: Reply { id, status }, payload: &[] }
                 .encode(max_frame, &mut frame)
                 .expect("a reply without payload fits into every frame limit");
         }
@@ -302,6 +297,10 @@ impl Replier {
             State::Queued { arguments, .. } => self.stats.queued_bytes -= arguments.len() as u64,
             State::Running => {}
             State::Done { frame, .. } => self.stats.result_bytes -= frame.len() as u64,
+        }
+        // Whoever settles what it does not read must not make the list grow.
+        if table.to_write.len() > 2 * table.entries.len() + TO_WRITE_SLACK {
+            table.to_write.retain(|id| table.entries.contains_key(id));
         }
     }
 
@@ -354,22 +353,3 @@ impl Replier {
     }
 }
 
-impl CallTable {
-    pub(crate) fn wants_transmit(&self) -> bool {
-        !self.to_write.is_empty()
-    }
-
-    /// Calls without a settled outcome.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-}
-
-/// The ids of a settle list, for tests and callers that build one.
-pub(crate) fn ids_region(ids: impl Iterator<Item = u64>) -> Vec<u8> {
-    let mut region = Vec::new();
-    for id in ids {
-        Ids::push(&mut region, id);
-    }
-    region
-}

@@ -17,7 +17,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::dialer::{ClientRole, Dialer, DialerSetup};
+use super::dialer::{ClientRole, Dialer, DialerSetup, Lag};
 use super::{ConnectionEvent, Random, Reconnect};
 use crate::session::{Chunk, CloseReason, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
@@ -169,10 +169,17 @@ pub struct RequesterStats {
 
 #[derive(Debug)]
 struct Call {
+    /// What its caller knows it by.
+    id: u64,
     function: Box<str>,
     arguments: Vec<u8>,
     options: CallOptions,
     state: State,
+    /// The kernel had all of it once, on this connection or an earlier one: only the server can say that it was not
+    /// executed.
+    sent: bool,
+    /// It was sent to a record that is gone, so not even the server can say so any more, and why.
+    doubt: Option<Unknown>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +203,10 @@ const SETTLE_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Requester {
     dialer: Dialer,
+    /// Calls without an outcome, by the ids that they have on the wire: that of their caller, unless they are sent again
+    /// to a server that no longer knows them.
     calls: BTreeMap<u64, Call>,
+    /// Calls to be sent. Invariant: ids ascend.
     queue: VecDeque<u64>,
     next_id: u64,
     /// Not later than the earliest moment at which a call has to be looked at.
@@ -205,7 +215,10 @@ pub struct Requester {
     settled: Vec<u8>,
     /// The taken request that the first so many bytes of `settled` ride on.
     riding: Option<(u64, usize)>,
+    /// When they are to be sent without a request to ride on.
     settle_due: Option<Instant>,
+    /// That moment has come, and they wait to be written.
+    settle_now: bool,
     stopped: bool,
     done: VecDeque<Done>,
     stats: RequesterStats,
@@ -240,6 +253,7 @@ impl Requester {
             settled: Vec::new(),
             riding: None,
             settle_due: None,
+            settle_now: false,
             stopped: true,
             done: VecDeque::new(),
             stats: RequesterStats::default(),
@@ -254,18 +268,19 @@ impl Requester {
         self.dialer.start();
     }
 
+    /// Takes another session id, 128 random bits: to be called before it is started again after a stop, because the
+    /// server was told that the old session is over.
+    pub fn renew(&mut self, session_id: SessionId) {
+        self.dialer.renew(session_id);
+    }
+
     /// Ends every call, as far as it is known, and the connection in good order.
     pub fn stop(&mut self, now: Instant) {
         self.stopped = true;
-        for (id, call) in core::mem::take(&mut self.calls) {
-            let outcome = match call.state {
-                State::Queued => Outcome::NotExecuted(NotExecuted::ShuttingDown),
-                _ => Outcome::Unknown(Unknown::Stopped),
-            };
-            self.end(id, outcome);
+        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.give_up(id, NotExecuted::ShuttingDown, Unknown::Stopped);
         }
         self.queue.clear();
-        self.stats.held_bytes = 0;
         self.unsettle();
         self.dialer.stop(now);
     }
@@ -291,7 +306,8 @@ impl Requester {
         self.stats.held_bytes += arguments.len() as u64;
         self.look_at = self.look_at.min(options.deadline);
         let (function, arguments) = (Box::from(function), arguments.to_vec());
-        self.calls.insert(id, Call { function, arguments, options, state: State::Queued });
+        let call = Call { id, function, arguments, options, state: State::Queued, sent: false, doubt: None };
+        self.calls.insert(id, call);
         self.queue.push_back(id);
         self.dialer.wake();
         Ok(id)
@@ -369,41 +385,48 @@ impl Requester {
 
     // Calls.
 
-    fn end(&mut self, id: u64, outcome: Outcome) {
+    /// Takes a call out and ends it.
+    fn finish(&mut self, id: u64, outcome: Outcome) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.stats.held_bytes -= call.arguments.len() as u64;
         match &outcome {
             Outcome::Unknown(_) => self.stats.unknown += 1,
             Outcome::NotExecuted(_) => self.stats.not_executed += 1,
             _ => self.stats.answered += 1,
         }
-        self.done.push_back(Done { id, outcome });
+        self.done.push_back(Done { id: call.id, outcome });
     }
 
-    /// Takes a call out and ends it.
-    fn finish(&mut self, id: u64, outcome: Outcome) {
-        if let Some(call) = self.calls.remove(&id) {
-            self.stats.held_bytes -= call.arguments.len() as u64;
-            self.end(id, outcome);
-        }
+    /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown.
+    fn give_up(&mut self, id: u64, unsent: NotExecuted, sent: Unknown) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let outcome = match call.state {
+            State::Queued if !call.sent => Outcome::NotExecuted(unsent),
+            _ => Outcome::Unknown(sent),
+        };
+        self.finish(id, outcome);
     }
 
     /// The server may forget this call.
     fn settle(&mut self, now: Instant, id: u64, at_once: bool) {
         Ids::push(&mut self.settled, id);
-        let at_once = at_once || self.settled.len() / size_of::<u64>() >= SETTLE_AT;
-        let due = if at_once { now } else { now + SETTLE_AFTER };
-        self.settle_due = Some(self.settle_due.map_or(due, |before| before.min(due)));
-        if at_once {
+        if at_once || self.settled.len() >= SETTLE_AT * ID_BYTES {
+            self.settle_now = true;
             self.dialer.wake();
+        } else {
+            self.settle_due.get_or_insert(now + SETTLE_AFTER);
         }
     }
 
     fn handle_reply(&mut self, now: Instant, reply: Reply, payload: &[u8]) {
-        if !self.calls.contains_key(&reply.id) {
+        let Some(call) = self.calls.get(&reply.id) else {
             self.stats.late_replies += 1;
             return;
-        }
-        let failed =
-            |kind| Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() });
+        };
+        let doubt = call.doubt;
+        let failed = |kind| {
+            Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() })
+        };
         let outcome = match reply.status {
             Status::Ok => Outcome::Value(payload.to_vec()),
             Status::Failed => failed(FailureKind::Function),
@@ -412,12 +435,11 @@ impl Requester {
             Status::Panicked => failed(FailureKind::Panicked),
             Status::Dropped => failed(FailureKind::Dropped),
             Status::ResultNotKept => Outcome::ResultNotKept,
-            Status::NotExecuted(why) => Outcome::NotExecuted(match why {
-                Refusal::Expired => NotExecuted::Expired,
-                Refusal::Full => NotExecuted::Full,
-                Refusal::ShuttingDown => NotExecuted::ShuttingDown,
-                Refusal::Settled => NotExecuted::Withdrawn,
-            }),
+            Status::NotExecuted(why) => match doubt {
+                // Not this time, but it was sent before to one who can no longer be asked.
+                Some(doubt) => Outcome::Unknown(doubt),
+                None => Outcome::NotExecuted(not_executed(why)),
+            },
         };
         self.finish(reply.id, outcome);
         self.settle(now, reply.id, false);
@@ -439,6 +461,7 @@ impl Requester {
         let resume_wait = self.dialer.limits().resume_wait;
         if let Some(call) = self.calls.get_mut(&id) {
             let until = (now + resume_wait).min(call.options.deadline);
+            call.sent = true;
             call.state = State::Interrupted { until };
             self.look_at = self.look_at.min(until);
         }
@@ -446,52 +469,68 @@ impl Requester {
 
     fn expire(&mut self, now: Instant) {
         let connected = self.dialer.is_established();
-        let mut over: Vec<(u64, Outcome)> = Vec::new();
+        let unsent = if connected { NotExecuted::Expired } else { NotExecuted::NotConnected };
+        let mut over: Vec<(u64, State)> = Vec::new();
         let mut next = Instant::NEVER;
         for (id, call) in &self.calls {
-            let (at, outcome) = match call.state {
-                State::Queued if connected => {
-                    (call.options.deadline, Outcome::NotExecuted(NotExecuted::Expired))
-                }
-                State::Queued => (call.options.deadline, Outcome::NotExecuted(NotExecuted::NotConnected)),
-                State::Taken | State::Sent => (call.options.deadline, Outcome::Unknown(Unknown::Deadline)),
+            let at = match call.state {
                 // An idempotent call waits for a connection on which it can be sent again.
-                State::Interrupted { .. } if call.options.idempotent => {
-                    (call.options.deadline, Outcome::Unknown(Unknown::Deadline))
-                }
-                State::Interrupted { until } => (until, Outcome::Unknown(Unknown::ConnectionLost)),
+                State::Interrupted { until } if !call.options.idempotent => until,
+                _ => call.options.deadline,
             };
             if at <= now {
-                over.push((*id, outcome));
+                over.push((*id, call.state));
             } else {
                 next = next.min(at);
             }
         }
         self.look_at = next;
-        for (id, outcome) in over {
-            let queued = matches!(outcome, Outcome::NotExecuted(_));
-            self.finish(id, outcome);
-            if queued {
-                self.queue.retain(|other| *other != id);
-            } else if connected {
-                self.settle(now, id, true);
+        for (id, state) in over {
+            match state {
+                State::Queued => {
+                    self.give_up(id, unsent, Unknown::Deadline);
+                    self.queue.retain(|other| *other != id);
+                }
+                State::Interrupted { .. } => self.give_up(id, unsent, Unknown::ConnectionLost),
+                State::Taken | State::Sent => {
+                    self.give_up(id, unsent, Unknown::Deadline);
+                    if connected {
+                        self.settle(now, id, true);
+                    }
+                }
             }
+        }
+    }
+
+    /// Calls that are sent again to a server that does not know them are new calls to it, under new ids. So that ids
+    /// ascend and calls keep the order in which they were made, those behind them get new ids too.
+    fn renumber(&mut self) {
+        for old in core::mem::take(&mut self.queue) {
+            let Some(call) = self.calls.remove(&old) else { continue };
+            self.calls.insert(self.next_id, call);
+            self.queue.push_back(self.next_id);
+            self.next_id += 1;
         }
     }
 
     fn encode(&mut self, now: Instant, id: u64, chunk: &mut Chunk) -> Result<(), TooLong> {
         let Some(call) = self.calls.get(&id) else { return Ok(()) };
         let left = call.options.deadline.saturating_since(now).as_millis();
-        let riding = if self.riding.is_none() { &self.settled[..] } else { &[] };
+        let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
+        let bare = REQUEST_HEADER_BYTES + (call.function.len() + call.arguments.len()) as u64;
+        let ride = self.settled.len().min(SETTLE_AT * ID_BYTES);
+        let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
+        let riding = if self.riding.is_none() && fits { &self.settled[..ride] } else { &[] };
         let header = Request {
             id,
             time_left_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
             function: &call.function,
             settled: Ids::from_bytes(riding).expect("built from whole ids"),
         };
-        let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
         Frame::Request { header, arguments: &call.arguments }.encode(limit, chunk.buffer())?;
-        self.riding.get_or_insert((id, self.settled.len()));
+        if !riding.is_empty() {
+            self.riding = Some((id, ride));
+        }
         Ok(())
     }
 
@@ -502,7 +541,24 @@ impl Requester {
             self.settled.drain(..len);
             if self.settled.is_empty() {
                 self.settle_due = None;
+                self.settle_now = false;
             }
+        }
+    }
+
+    /// Tells a server that still knows the session which calls it has to keep. Those for which one frame has no room
+    /// end here.
+    fn keep_only(&mut self, again: &mut Vec<u64>) {
+        let room = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame()) as usize;
+        let most = room.saturating_sub(SETTLE_HEADER_BYTES) / ID_BYTES;
+        for id in again.split_off(most.min(again.len())) {
+            self.finish(id, Outcome::Unknown(Unknown::SessionLost));
+        }
+        let mut kept = Vec::new();
+        again.iter().for_each(|id| Ids::push(&mut kept, *id));
+        let ids = Ids::from_bytes(&kept).expect("built from whole ids");
+        if let Some(session) = self.dialer.session_mut() {
+            session.send_control(&Frame::Settle(Settle { all_but: true, ids }));
         }
     }
 
@@ -511,11 +567,27 @@ impl Requester {
         self.settled.clear();
         self.riding = None;
         self.settle_due = None;
+        self.settle_now = false;
     }
 }
 
-/// Bytes of a Request frame beside its name and its arguments, with as many settled ids as may ride on it.
-const REQUEST_HEADER_BYTES: u64 = 1 + 8 + 4 + 2 + 3 + (SETTLE_AT as u64) * 8;
+const ID_BYTES: usize = size_of::<u64>();
+/// Bytes of a Request frame beside its name and its arguments, with nothing settled: the kind, the id, the time left,
+/// and the lengths of the name and of the settled ids.
+const REQUEST_HEADER_BYTES: u64 = 1 + 8 + 4 + 2 + 1;
+/// Bytes of a Settle frame beside its ids, at most: the kind, the flag, and their length.
+const SETTLE_HEADER_BYTES: usize = 1 + 1 + 5;
+/// What the length of the settled ids may take more than one byte.
+const RIDERS_LENGTH_BYTES: u64 = 1;
+
+fn not_executed(why: Refusal) -> NotExecuted {
+    match why {
+        Refusal::Expired => NotExecuted::Expired,
+        Refusal::Full => NotExecuted::Full,
+        Refusal::ShuttingDown => NotExecuted::ShuttingDown,
+        Refusal::Settled => NotExecuted::Withdrawn,
+    }
+}
 
 impl ClientRole for Requester {
     fn dialer(&self) -> &Dialer {
@@ -528,8 +600,7 @@ impl ClientRole for Requester {
 
     fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
         let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
-        let interrupted =
-            self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
         let (again, lost): (Vec<(u64, bool)>, Vec<(u64, bool)>) = interrupted
             .map(|(id, call)| (*id, welcome.known || call.options.idempotent))
             .partition(|(_, again)| *again);
@@ -538,17 +609,21 @@ impl ClientRole for Requester {
         }
         // The record of the old connection is gone and its entries with it, or it is here and is told what we keep.
         self.unsettle();
-        let again: Vec<u64> = again.into_iter().map(|(id, _)| id).collect();
+        let mut again: Vec<u64> = again.into_iter().map(|(id, _)| id).collect();
         if welcome.known {
-            let mut kept = Vec::new();
-            again.iter().for_each(|id| Ids::push(&mut kept, *id));
-            let ids = Ids::from_bytes(&kept).expect("built from whole ids");
-            if let Some(session) = self.dialer.session_mut() {
-                session.send_control(&Frame::Settle(Settle { all_but: true, ids }));
+            self.keep_only(&mut again);
+        }
+        for id in &again {
+            if let Some(call) = self.calls.get_mut(id).filter(|_| !welcome.known) {
+                call.doubt.get_or_insert(why);
             }
         }
         self.stats.sent_again += again.len() as u64;
+        let renumber = !welcome.known && !again.is_empty();
         self.requeue(again);
+        if renumber {
+            self.renumber();
+        }
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {
@@ -563,21 +638,31 @@ impl ClientRole for Requester {
     }
 
     fn handle_lost(&mut self, now: Instant, begun: Option<u64>) {
-        let sent = self.calls.iter().filter(|(_, call)| call.state == State::Sent);
+        // A chunk that is out will tell what became of its calls when it comes back. If none is out and a call is
+        // neither sent nor known to be cut off, nobody will ever say.
+        let told = self.dialer.is_lent();
+        let sent = self.calls.iter().filter(|(id, call)| match call.state {
+            State::Sent => true,
+            State::Taken => !told && begun != Some(**id),
+            _ => false,
+        });
         for id in sent.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.interrupt(now, id);
         }
         // Cut off before its last byte: it cannot have started.
+        self.stats.sent_again += u64::from(begun.is_some_and(|id| self.calls.contains_key(&id)));
         self.requeue(begun.into_iter().collect());
     }
 
-    fn render(&mut self, now: Instant) {
-        if self.settle_due.is_none_or(|due| due > now) || self.riding.is_some() {
+    fn render(&mut self, _now: Instant) {
+        if !self.settle_now || self.riding.is_some() {
             return;
         }
-        let ids = Ids::from_bytes(&self.settled).expect("built from whole ids");
-        if let Some(session) = self.dialer.session_mut() {
-            session.send_control(&Frame::Settle(Settle { all_but: false, ids }));
+        for piece in self.settled.chunks(SETTLE_AT * ID_BYTES) {
+            let ids = Ids::from_bytes(piece).expect("built from whole ids");
+            if let Some(session) = self.dialer.session_mut() {
+                session.send_control(&Frame::Settle(Settle { all_but: false, ids }));
+            }
         }
         self.unsettle();
     }
@@ -590,7 +675,7 @@ impl ClientRole for Requester {
             };
             if call.options.deadline <= now {
                 self.queue.pop_front();
-                self.finish(id, Outcome::NotExecuted(NotExecuted::Expired));
+                self.give_up(id, NotExecuted::Expired, Unknown::Deadline);
                 continue;
             }
             let size = chunk.bytes().len();
@@ -605,7 +690,7 @@ impl ClientRole for Requester {
                     }
                 }
                 Err(TooLong { len, limit }) => {
-                    self.finish(id, Outcome::NotExecuted(NotExecuted::TooLong { len, limit }));
+                    self.give_up(id, NotExecuted::TooLong { len, limit }, Unknown::ConnectionLost);
                 }
             }
         }
@@ -615,12 +700,13 @@ impl ClientRole for Requester {
         let mut again = Vec::new();
         for (id, fate) in chunk.fates(written) {
             self.handle_ride(id, fate);
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else {
-                continue;
-            };
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else { continue };
             match fate {
                 Fate::Written if lost => self.interrupt(now, id),
-                Fate::Written => call.state = State::Sent,
+                Fate::Written => {
+                    call.state = State::Sent;
+                    call.sent = true;
+                }
                 Fate::Begun if lost => again.push(id),
                 Fate::Begun => {}
                 Fate::Untouched => again.push(id),
@@ -635,19 +721,30 @@ impl ClientRole for Requester {
         if now >= self.look_at {
             self.expire(now);
         }
-        if self.settle_due.is_some_and(|due| due <= now) {
+        if self.settle_due.take_if(|due| *due <= now).is_some() {
+            self.settle_now = true;
             self.dialer.wake();
         }
     }
 
     fn poll_role_timeout(&self) -> Option<Instant> {
         let calls = Some(self.look_at).filter(|at| *at != Instant::NEVER);
-        let settle = self.settle_due.filter(|_| self.dialer.is_established());
-        [calls, settle].into_iter().flatten().min()
+        [calls, self.settle_due].into_iter().flatten().min()
     }
 
-    fn after_input(&mut self, _now: Instant) -> bool {
-        false
+    fn after_input(&mut self) {}
+
+    fn lag(&self) -> Lag {
+        Lag::None
+    }
+
+    fn handle_poisoned_role(&mut self, _now: Instant) {
+        self.stopped = true;
+        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.finish(id, Outcome::Unknown(Unknown::Stopped));
+        }
+        self.queue.clear();
+        self.unsettle();
     }
 }
 

@@ -3,7 +3,8 @@
 //! It does the handshake, keeps every clock, and gives each frame to the role that it is for. What it does not do:
 //! run functions (it says which are asked for, see [`Server::poll_event`]) and touch sockets.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -17,8 +18,8 @@ use super::{Action, Buffers, ConnId, DialError, Machine};
 use crate::session::{Chunk, CloseReason, LimitReached, Limits, Session, Side, StreamEnd, Taken, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, Start, Status, Subscribe,
-    Unsubscribe, Welcome,
+    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, SessionId, Start, Status, Subscribe,
+    Unsubscribe, Welcome, HANDSHAKE_MAX_FRAME,
 };
 
 /// Which roles a server plays; whoever wants another one is rejected.
@@ -103,6 +104,8 @@ pub struct Server {
     peers: Peers<Peer>,
     /// Connections in their handshake, oldest first.
     half_open: VecDeque<ConnId>,
+    /// The connection that serves each session, with the newest attempt seen.
+    sessions: BTreeMap<SessionId, (ConnId, u64)>,
     /// When to look at which peer's timers. A peer's entry is never later than its earliest timer.
     timers: BTreeSet<(Instant, ConnId)>,
     replier: Replier,
@@ -127,8 +130,14 @@ struct Peer {
     idle: bool,
     /// The moment under which it stands in `timers`.
     armed: Instant,
+    /// Whose session the role serves. Invariant: `Some` exactly while the role is decided.
+    session_id: Option<SessionId>,
+    /// Why it is being closed, where its end will not say so itself.
+    ending: Option<CloseReason>,
     /// Bytes that the admission holds for its unfinished frame.
     admitted: u64,
+    /// Its unfinished frame waits for room: it is not read from.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -153,6 +162,7 @@ impl Server {
             epoch,
             peers: Peers::new(),
             half_open: VecDeque::new(),
+            sessions: BTreeMap::new(),
             timers: BTreeSet::new(),
             replier: Replier::new(&limits),
             publisher: Publisher::new(&limits, seed),
@@ -196,8 +206,8 @@ impl Server {
         if self.publisher.longest() > longest {
             self.put_out_small_readers();
         }
-        if self.publisher.positions_over_budget() {
-            self.shed_positions();
+        if let Some(above) = self.publisher.positions_to_shed_above() {
+            self.shed_positions(above);
         }
         Ok(published)
     }
@@ -212,7 +222,7 @@ impl Server {
         let max_frame = peer.session.peer_max_frame();
         let PeerRole::Requester(table) = &mut peer.role else { return Err(NotStarted::Withdrawn) };
         let started = replier.start(now, table, ticket.id, max_frame);
-        if started.is_err() {
+        if started == Err(NotStarted::Expired) {
             wake(ticket.conn, peer, actions);
         }
         started
@@ -221,14 +231,16 @@ impl Server {
     /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
         let Server { peers, replier, actions, .. } = self;
-        let Some(peer) = peers.get_mut(ticket.conn) else {
+        let peer = peers.get_mut(ticket.conn).filter(|peer| peer.session.takes_role_frames());
+        let Some(Peer { role: PeerRole::Requester(table), session, .. }) = peer else {
             replier.stats.dropped_results += 1;
             return false;
         };
-        let max_frame = peer.session.peer_max_frame().min(self.limits.max_frame_bytes);
-        let PeerRole::Requester(table) = &mut peer.role else { return false };
+        let max_frame = session.peer_max_frame().min(self.limits.max_frame_bytes);
         let waited_for = replier.reply(table, ticket.id, status, payload, max_frame);
-        wake(ticket.conn, peer, actions);
+        if let Some(peer) = peers.get_mut(ticket.conn).filter(|_| waited_for) {
+            wake(ticket.conn, peer, actions);
+        }
         waited_for
     }
 
@@ -245,9 +257,11 @@ impl Server {
                 self.drop_peer(conn, CloseReason::ByUs);
                 continue;
             }
-            peer.session.close(now, ByeCode::Stopped, "the server is stopping");
-            wake(conn, peer, &mut self.actions);
-            self.arm(conn);
+            if peer.session.is_established() {
+                peer.session.close(now, ByeCode::Stopped, "the server is stopping");
+                peer.ending = Some(CloseReason::ByUs);
+            }
+            self.part(conn);
         }
     }
 
@@ -318,10 +332,6 @@ impl Server {
                 let max_frame = peer.session.peer_max_frame().min(self.limits.max_frame_bytes);
                 let work = self.replier.handle_request(now, table, conn, header, arguments, max_frame);
                 match work.map_err(CloseReason::Protocol)? {
-                    Some(work) if self.stopping => {
-                        self.replier.reply(table, work.ticket.id, SHUTTING_DOWN, &[], max_frame);
-                        wake(conn, peer, &mut self.actions);
-                    }
                     Some(work) => self.events.push_back(ServerEvent::Work(work)),
                     None => wake(conn, peer, &mut self.actions),
                 }
@@ -344,12 +354,24 @@ impl Server {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if let Some((code, text)) = refusal(self.roles, self.stopping, &self.publisher, &hello) {
             peer.session.reject(now, code, text);
-            wake(conn, peer, &mut self.actions);
+            let reason = CloseReason::Rejected { code, text: Box::from(text) };
+            self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+            self.part(conn);
             return;
         }
+        match self.sessions.get(&hello.session) {
+            // A dial that has been overtaken: it has no effect, least of all on the newer connection.
+            Some((_, newest)) if hello.attempt <= *newest => return self.drop_peer(conn, CloseReason::ByUs),
+            // The fence: nothing of the old connection takes effect once the new one is welcomed.
+            Some(&(old, _)) => self.replace(now, old),
+            None => {}
+        }
+        self.sessions.insert(hello.session, (conn, hello.attempt));
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.session_id = Some(hello.session);
         let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
         let welcome = Welcome::new(self.epoch, false, interval, self.limits.max_frame_bytes);
-        peer.session.establish(now, hello.max_frame.max(wire::HANDSHAKE_MAX_FRAME));
+        peer.session.establish(now, hello.max_frame);
         peer.session.send_control(&Frame::Welcome(welcome));
         let subscriber = hello.role == Role::Subscriber;
         peer.role = if subscriber {
@@ -416,14 +438,8 @@ impl Server {
             self.stats.protocol_errors += 1;
         }
         match &reason {
-            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. }))
-                if peer.session.is_greeting() =>
-            {
-                peer.session.reject(
-                    now,
-                    RejectCode::Version,
-                    &format!("version {} is spoken here", wire::VERSION),
-                );
+            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. })) if peer.session.is_greeting() => {
+                peer.session.reject(now, RejectCode::Version, &format!("version {} is spoken here", wire::VERSION));
             }
             // A stranger is owed no answer.
             CloseReason::Protocol(_) if peer.session.is_greeting() => return self.drop_peer(conn, reason),
@@ -435,9 +451,24 @@ impl Server {
             _ => return self.drop_peer(conn, reason),
         }
         self.leave(conn, reason);
-        if let Some(peer) = self.peers.get_mut(conn) {
-            wake(conn, peer, &mut self.actions);
+        self.part(conn);
+    }
+
+    /// A newer connection of the same session has come: the old one ends, with all bytes of it that are not decoded.
+    fn replace(&mut self, now: Instant, old: ConnId) {
+        if let Some(peer) = self.peers.get_mut(old) {
+            peer.session.abort(now, ByeCode::Replaced, "a newer connection of this session has come");
+            self.leave(old, CloseReason::ByUs);
+            self.part(old);
         }
+    }
+
+    /// The connection is on its way out: what is left is written, and its end is waited for.
+    fn part(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        wake(conn, peer, &mut self.actions);
+        // It may have been paused; a closing connection is read to its end.
+        self.actions.push_back(Action::Read(conn));
         self.arm(conn);
     }
 
@@ -445,6 +476,11 @@ impl Server {
     fn leave(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         self.half_open.retain(|other| *other != conn);
+        if let Some(session) = peer.session_id.take() {
+            if self.sessions.get(&session).is_some_and(|(serving, _)| *serving == conn) {
+                self.sessions.remove(&session);
+            }
+        }
         match core::mem::replace(&mut peer.role, PeerRole::Undecided) {
             PeerRole::Undecided => {}
             PeerRole::Requester(mut table) => self.replier.leave(&mut table),
@@ -455,7 +491,8 @@ impl Server {
 
     /// The connection is gone.
     fn drop_peer(&mut self, conn: ConnId, reason: CloseReason) {
-        let Some(peer) = self.peers.get(conn) else { return };
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let reason = peer.ending.take().unwrap_or(reason);
         if !peer.session.is_closing() || !matches!(peer.role, PeerRole::Undecided) {
             self.leave(conn, reason);
         }
@@ -480,14 +517,13 @@ impl Server {
         }
     }
 
-    /// The memory of places in the log is above its budget: everybody gives up the older half.
-    fn shed_positions(&mut self) {
+    /// The memory of places in the log is above its budget: whoever has many gives up the older half.
+    fn shed_positions(&mut self, above: u64) {
         for (_, peer) in self.peers.iter_mut() {
             let PeerRole::Subscriber(follower) = &mut peer.role else { continue };
-            for _ in 0..follower.positions() / 2 {
-                if follower.drop_oldest() {
-                    self.publisher.note_positions(-1);
-                }
+            if follower.positions() > above {
+                let grown = follower.drop_older_half();
+                self.publisher.note_positions(grown);
             }
         }
     }
@@ -524,24 +560,49 @@ impl Server {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if ended {
             self.admission.release(core::mem::take(&mut peer.admitted));
+            if core::mem::take(&mut peer.waits) {
+                // Bytes that were on their way already have ended the frame that waited.
+                self.admission.forget(conn);
+            }
         }
-        if let (0, Some(len)) = (peer.admitted, peer.session.announced_len()) {
+        if let (0, false, Some(len)) = (peer.admitted, peer.waits, peer.session.announced_len()) {
             if self.admission.admit(conn, len) {
                 peer.admitted = len;
             } else {
-                peer.session.pause();
+                peer.waits = true;
             }
         }
         self.read_admitted();
     }
 
     fn read_admitted(&mut self) {
-        while let Some(conn) = self.admission.poll_admitted() {
-            if let Some(peer) = self.peers.get_mut(conn) {
-                peer.admitted = peer.session.announced_len().unwrap_or(0);
+        while let Some((conn, len)) = self.admission.poll_admitted() {
+            let Some(peer) = self.peers.get_mut(conn) else {
+                self.admission.release(len);
+                continue;
+            };
+            peer.admitted = len;
+            peer.waits = false;
+            self.steer(conn);
+        }
+    }
+
+    /// Pauses or resumes reading from a connection: one whose frame waits for room, or that asks for more than it
+    /// takes answers for, is left to its kernel.
+    fn steer(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let acks = match &peer.role {
+            PeerRole::Subscriber(follower) => follower.waiting_acks(),
+            _ => 0,
+        };
+        let pause = peer.waits || acks > MOST_ACKS || peer.session.control_len() > MOST_CONTROL_BYTES;
+        match (peer.session.is_paused(), pause) {
+            (false, true) => peer.session.pause(),
+            (true, false) => {
                 peer.session.unpause();
                 self.actions.push_back(Action::Read(conn));
             }
+            _ => {}
         }
     }
 
@@ -553,7 +614,7 @@ impl Server {
         }
         let publisher = &mut self.publisher;
         if peer.session.begun().is_none() {
-            let heartbeat = peer.session.poll_heartbeat();
+            let heartbeat = peer.session.poll_heartbeat(now);
             match &mut peer.role {
                 PeerRole::Subscriber(follower) if peer.session.takes_role_frames() => {
                     let grown = follower.render(&mut peer.session, publisher.log(), publisher.head());
@@ -611,7 +672,10 @@ impl Server {
     }
 }
 
-const SHUTTING_DOWN: Status = Status::NotExecuted(Refusal::ShuttingDown);
+/// Answers to Subscribe and Unsubscribe that may wait for a subscriber before it is no longer read from.
+const MOST_ACKS: usize = 1_024;
+/// Bytes of control frames that may wait for a peer before it is no longer read from.
+const MOST_CONTROL_BYTES: usize = 64 * 1024;
 
 /// Announces that a peer has something to write, if it was idle.
 fn wake(conn: ConnId, peer: &mut Peer, actions: &mut VecDeque<Action>) {
@@ -633,6 +697,8 @@ fn refusal(
         Some((RejectCode::Role, "this role is not served at this address"))
     } else if !hello.stream.is_empty() {
         Some((RejectCode::UnknownStream, "there is only the main stream"))
+    } else if hello.max_frame < HANDSHAKE_MAX_FRAME {
+        Some((RejectCode::FrameLimit, "your frame limit is below 4096 bytes, which the handshake needs"))
     } else if hello.role == Role::Subscriber && hello.max_frame < publisher.longest() {
         Some((RejectCode::FrameLimit, "publications of this stream are longer than your frame limit"))
     } else {
@@ -647,8 +713,9 @@ fn start_gap(start: Start, head: u64) -> Option<Gap> {
         Start::From { seq } => seq,
         Start::Resume { next_seq, .. } => next_seq,
     };
-    let before = before.min(head);
-    Some(Gap { before, after: head, lost: Lost::AtMost(head - before) })
+    // Nothing was published meanwhile: nothing can have been lost, and the account goes on.
+    let missed = head.checked_sub(before).filter(|missed| *missed > 0)?;
+    Some(Gap { before, after: head, lost: Lost::AtMost(missed) })
 }
 
 impl Machine for Server {
@@ -669,7 +736,10 @@ impl Machine for Server {
             addr: peer,
             idle: true,
             armed: Instant::NEVER,
+            session_id: None,
+            ending: None,
             admitted: 0,
+            waits: false,
         });
         self.half_open.push_back(conn);
         self.arm(conn);
@@ -714,6 +784,7 @@ impl Machine for Server {
             self.end(now, conn, reason);
         }
         self.admit(conn, ended);
+        self.steer(conn);
         self.arm(conn);
     }
 
@@ -733,7 +804,10 @@ impl Machine for Server {
 
     fn handle_written(&mut self, now: Instant, conn: ConnId, chunk: Chunk, written: usize) {
         self.stats.sent_bytes += written as u64;
-        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Some(peer) = self.peers.get_mut(conn) else {
+            self.buffers.put(chunk.into_buffer());
+            return;
+        };
         match &mut peer.role {
             PeerRole::Undecided => {}
             PeerRole::Requester(table) => self.replier.handle_written(table, &chunk, written),
@@ -754,6 +828,7 @@ impl Machine for Server {
             self.drop_peer(conn, CloseReason::Limit(LimitReached::SendQueues { limit }));
             return;
         }
+        self.steer(conn);
         self.arm(conn);
     }
 
@@ -780,6 +855,7 @@ impl Machine for Server {
                 return None;
             }
             peer.idle = true;
+            peer.session.handle_nothing_to_write();
             if let PeerRole::Subscriber(follower) = &mut peer.role {
                 self.publisher.sleep(follower, conn.slot());
             }

@@ -11,15 +11,14 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::dialer::{ClientRole, Dialer, DialerSetup};
+use super::dialer::{ClientRole, Dialer, DialerSetup, Lag};
 use super::inbox::{Batch, EventKind};
 use super::set::CountedSet;
 use super::{Action, ConnectionEvent, Random, Reconnect};
 use crate::session::{Chunk, CloseReason, Limits, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome,
-    MAX_NAME_BYTES,
+    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome, MAX_NAME_BYTES,
 };
 
 /// Why a prefix was refused; the set is as it was.
@@ -50,6 +49,12 @@ pub enum SubscribeError {
     /// round.
     #[error("a subscription is to everything or to single prefixes, for life")]
     EverythingIsForLife,
+    /// Too many changes wait for the server's answer.
+    #[error("{limit} changes wait for an answer")]
+    TooManyUnanswered {
+        /// The limit in changes: twice that of prefixes.
+        limit: u32,
+    },
     /// The prefix is not in the set.
     #[error("not subscribed to this prefix")]
     NotSubscribed,
@@ -90,7 +95,7 @@ pub struct Subscriber {
     /// The ticket of the handshake's last Subscribe, until it is answered.
     handshake: Option<Handshake>,
     /// Tickets given out and not answered yet, whose frames were or will be sent. Ascending.
-    waiting: Vec<u64>,
+    waiting: VecDeque<u64>,
     /// Frames to be sent as soon as the handshake is through: ticket, prefix, and whether it is to be added.
     changes: Vec<(u64, Box<str>, bool)>,
     /// Everything matching below it has been received or reported lost. `None` before the first account.
@@ -147,7 +152,7 @@ impl Subscriber {
             inbox: Batch::new(),
             next_ticket: 1,
             handshake: None,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             changes: Vec::new(),
             position: None,
             accounted: 0,
@@ -165,11 +170,17 @@ impl Subscriber {
         self.dialer.start();
     }
 
+    /// Takes another session id, 128 random bits: to be called before it is started again after a stop, because the
+    /// server was told that the old session is over.
+    pub fn renew(&mut self, session_id: SessionId) {
+        self.dialer.renew(session_id);
+    }
+
     /// Ends the connection in good order. Events that have come can still be read; the set stays.
     pub fn stop(&mut self, now: Instant) {
         self.stopped = true;
         self.dialer.stop(now);
-        self.after_input(now);
+        self.after_input();
     }
 
     /// Adds a prefix, or counts it once more. [`EventKind::Subscribed`] with the ticket returned says from which
@@ -179,6 +190,7 @@ impl Subscriber {
     /// The prefix does not fit; the set is as it was.
     pub fn subscribe(&mut self, prefix: &str) -> Result<u64, SubscribeError> {
         check_len(prefix)?;
+        self.check_unanswered()?;
         let limits = self.dialer.limits();
         let (limit, limit_bytes) = (limits.max_prefixes, limits.max_prefix_bytes);
         if !self.set.contains(prefix) {
@@ -206,6 +218,7 @@ impl Subscriber {
         if self.everything {
             return Err(SubscribeError::EverythingIsForLife);
         }
+        self.check_unanswered()?;
         match self.set.release(prefix).ok_or(SubscribeError::NotSubscribed)? {
             true => {
                 self.set_bytes -= prefix.len() as u64;
@@ -216,10 +229,18 @@ impl Subscriber {
         }
     }
 
+    fn check_unanswered(&self) -> Result<(), SubscribeError> {
+        let limit = self.dialer.limits().max_prefixes.saturating_mul(2);
+        if self.waiting.len() >= limit as usize {
+            return Err(SubscribeError::TooManyUnanswered { limit });
+        }
+        Ok(())
+    }
+
     fn change(&mut self, prefix: &str, add: bool) -> u64 {
         self.stats.prefixes = self.set.len() as u64;
         let ticket = self.ticket();
-        self.waiting.push(ticket);
+        self.waiting.push_back(ticket);
         if self.dialer.is_established() {
             self.changes.push((ticket, Box::from(prefix), add));
             self.dialer.wake();
@@ -246,6 +267,7 @@ impl Subscriber {
                 self.dialer.actions.push_back(Action::Read(conn));
             }
         }
+        self.dialer.release();
         true
     }
 
@@ -322,12 +344,7 @@ impl Subscriber {
             }
         }
         let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-        session.send_control(&Frame::Subscribe(Subscribe {
-            ticket,
-            snapshot: false,
-            start: Some(start),
-            prefixes,
-        }));
+        session.send_control(&Frame::Subscribe(Subscribe { ticket, snapshot: false, start: Some(start), prefixes }));
         ticket
     }
 
@@ -358,12 +375,9 @@ impl Subscriber {
             }
             self.inbox.push(EventKind::Subscribed { ticket: 0, position });
             // Whatever was asked for before the handshake is part of the set that it sent.
-            for ticket in core::mem::take(&mut self.waiting) {
-                match self.changes.iter().any(|(changed, ..)| *changed == ticket) || ticket > handshake.ticket
-                {
-                    true => self.waiting.push(ticket),
-                    false => self.inbox.push(EventKind::Subscribed { ticket, position }),
-                }
+            while self.waiting.front().is_some_and(|ticket| *ticket < handshake.ticket) {
+                let ticket = self.waiting.pop_front().expect("there is a front");
+                self.inbox.push(EventKind::Subscribed { ticket, position });
             }
             return Ok(());
         }
@@ -420,24 +434,30 @@ impl ClientRole for Subscriber {
         let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() });
         match frame {
             Frame::Publish { header, data } => {
-                if self.handshake.is_some() {
+                // Before the set is in force, only an account that goes on may bring something.
+                if self.handshake.is_some() && self.position.is_none() {
                     return Err(unexpected);
                 }
                 self.advance(header.seq, header.seq.saturating_add(1))?;
                 self.stats.received += 1;
-                self.accounted += 1;
+                self.accounted = self.accounted.saturating_add(1);
                 self.inbox.push_message(header.seq, header.topic, data);
                 Ok(())
             }
             Frame::Gap(gap) => {
-                self.advance(gap.before, gap.after)?;
+                // Where the gap begins says little: a heartbeat may have carried us further meanwhile.
+                self.advance(gap.after, gap.after)?;
                 match gap.lost {
+                    Lost::Exact(0) | Lost::AtMost(0) => {
+                        self.inbox.push(EventKind::Position(gap.after));
+                        return Ok(());
+                    }
                     Lost::Exact(lost) => {
-                        self.stats.lost += lost;
-                        self.accounted += lost;
+                        self.stats.lost = self.stats.lost.saturating_add(lost);
+                        self.accounted = self.accounted.saturating_add(lost);
                     }
                     Lost::AtMost(lost) => {
-                        self.stats.lost_at_most += lost;
+                        self.stats.lost_at_most = self.stats.lost_at_most.saturating_add(lost);
                         self.stats.accounts += 1;
                         self.accounted = 0;
                     }
@@ -487,7 +507,7 @@ impl ClientRole for Subscriber {
         None
     }
 
-    fn after_input(&mut self, _now: Instant) -> bool {
+    fn after_input(&mut self) {
         while let Some(event) = self.dialer.events.pop_front() {
             if self.notices.len() >= MOST_NOTICES {
                 self.notices.pop_front();
@@ -495,9 +515,26 @@ impl ClientRole for Subscriber {
             self.notices.push_back(event.clone());
             self.inbox.push(EventKind::Connection(Box::<ConnectionEvent>::from(event)));
         }
-        let behind = self.inbox.size() as u64 >= self.dialer.limits().inbox_bytes;
-        self.stats.pauses += u64::from(behind);
-        behind
+    }
+
+    fn lag(&self) -> Lag {
+        let (waiting, most) = (self.inbox.size() as u64, self.dialer.limits().inbox_bytes);
+        if waiting < most {
+            Lag::None
+        } else if waiting < most.saturating_mul(2) {
+            Lag::Behind
+        } else {
+            Lag::FarBehind
+        }
+    }
+
+    fn handle_paused(&mut self) {
+        self.stats.pauses += 1;
+    }
+
+    fn handle_poisoned_role(&mut self, _now: Instant) {
+        self.stopped = true;
+        self.after_input();
     }
 }
 

@@ -17,7 +17,7 @@ pub enum CloseReason {
     },
     /// We closed it on purpose.
     ByUs,
-    /// The server refused us.
+    /// The server refused the client.
     Rejected {
         /// Its reason.
         code: RejectCode,

@@ -26,7 +26,7 @@ pub use outbox::Chunk;
 pub(crate) use outbox::{Fate, Taken};
 
 use crate::time::{Duration, Instant};
-use crate::wire::{ByeCode, Deframer, Frame, RejectCode, HANDSHAKE_MAX_FRAME, LENGTH_BYTES};
+use crate::wire::{ByeCode, Deframer, Frame, RejectCode, HANDSHAKE_MAX_FRAME};
 use heartbeat::{Quiet, Silence};
 use outbox::Outbox;
 use progress::Progress;
@@ -59,18 +59,12 @@ pub enum Timer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Greeting {
-        deadline: Instant,
-    },
+    Greeting { deadline: Instant },
     Established,
     /// Writing what is left; the last words come after the role's own frames, or are said already.
-    Flushing {
-        deadline: Instant,
-    },
+    Flushing { deadline: Instant },
     /// Our side is shut down; reading the peer's rest, so that our last words are not lost to a reset.
-    Draining {
-        deadline: Instant,
-    },
+    Draining { deadline: Instant },
 }
 
 /// One connection's state between bytes and frames.
@@ -149,9 +143,7 @@ impl Session {
         match timer {
             Timer::Handshake => Some(CloseReason::HandshakeTimeout),
             Timer::Silence => Some(CloseReason::Silent),
-            Timer::Progress => {
-                Some(CloseReason::FrameStalled { received: self.deframer.partial_len() as u64 })
-            }
+            Timer::Progress => Some(CloseReason::FrameStalled { received: self.deframer.partial_len() as u64 }),
             Timer::NotReading => Some(CloseReason::NotReading),
             Timer::Linger => Some(CloseReason::ByUs),
             Timer::Heartbeat => {
@@ -159,6 +151,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// There turned out to be nothing to write: whatever had waited was withdrawn, and the peer owes us nothing.
+    pub(crate) fn handle_nothing_to_write(&mut self) {
+        self.stalled_since = None;
     }
 
     // Commands.
@@ -238,9 +235,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let phase = match self.phase {
             Phase::Greeting { deadline } => Some((deadline, Timer::Handshake)),
-            Phase::Flushing { deadline } | Phase::Draining { deadline } => {
-                return Some((deadline, Timer::Linger))
-            }
+            Phase::Flushing { deadline } | Phase::Draining { deadline } => return Some((deadline, Timer::Linger)),
             Phase::Established => None,
         };
         let heartbeat = (self.side == Side::Server && self.is_established() && !self.heartbeat_due)
@@ -251,13 +246,19 @@ impl Session {
             .filter(|_| self.side == Side::Client && self.is_established())
             .map(|at| (at, Timer::Silence));
         let progress = self.progress.deadline().map(|at| (at, Timer::Progress));
-        let stalled = self.stalled_since.map(|since| (since + self.not_reading_timeout, Timer::NotReading));
+        let stalled =
+            self.stalled_since.map(|since| (since + self.not_reading_timeout, Timer::NotReading));
         [phase, heartbeat, silence, progress, stalled].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// A heartbeat is due: the owner writes it with the position of that moment through [`Session::send_control`].
-    pub fn poll_heartbeat(&mut self) -> bool {
-        core::mem::take(&mut self.heartbeat_due) && self.is_established()
+    /// The next one is due an interval after it was queued, not after it was written: one is as good as many.
+    pub fn poll_heartbeat(&mut self, now: Instant) -> bool {
+        let due = core::mem::take(&mut self.heartbeat_due) && self.is_established();
+        if due {
+            self.quiet.handle_sent(now);
+        }
+        due
     }
 
     /// All is written that was to be written before our side ends: the driver is to shut it down. True once.
@@ -347,9 +348,9 @@ impl Session {
         matches!(self.phase, Phase::Flushing { .. } | Phase::Draining { .. })
     }
 
-    /// Reading is paused.
+    /// Reading is paused. A closing connection is always read, so that its end is seen.
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.paused && !self.is_closing()
     }
 
     /// A chunk is with the driver.
@@ -365,6 +366,11 @@ impl Session {
     /// Bytes that wait here to be written.
     pub(crate) fn unsent_len(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// Bytes of control frames that wait here.
+    pub(crate) fn control_len(&self) -> usize {
+        self.outbox.len() - self.outbox.rest_len()
     }
 
     /// Bytes of the begun frame that wait here.
@@ -392,9 +398,6 @@ fn shortened(text: &str) -> &str {
     let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     &text[..end]
 }
-
-/// What a frame's bytes amount to, once the session has looked at the length.
-pub(crate) const FRAME_OVERHEAD: usize = LENGTH_BYTES + 1;
 
 /// Turns borrowed words into a reason that can be kept.
 pub(crate) fn said_bye(code: ByeCode, text: &str) -> CloseReason {

@@ -58,12 +58,17 @@ impl Chunk {
         self.frames().map(move |frame| (frame.tag, frame.fate(reached)))
     }
 
+    /// Takes its buffer, once nothing of it is needed any more.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
     fn frames(&self) -> impl Iterator<Item = Placed> + '_ {
-        let tail = self.tail_of.map(|tag| Placed { tag, begin: 0, end: self.buffer.len() });
+        let tail = self.tail_of.map(|tag| Placed { tag, begin: None, end: self.buffer.len() });
         let mut begin = if tail.is_some() { self.buffer.len() } else { self.control };
         let whole = core::iter::from_fn(move || {
             let (len, tag) = wire::frame_tag(self.buffer.get(begin..)?)?;
-            let placed = Placed { tag, begin, end: begin + len };
+            let placed = Placed { tag, begin: Some(begin), end: begin + len };
             begin += len;
             Some(placed)
         });
@@ -75,7 +80,8 @@ impl Chunk {
 #[derive(Debug, Clone, Copy)]
 struct Placed {
     tag: u64,
-    begin: usize,
+    /// `None` if it was begun before this chunk: it is never untouched again, even if the kernel takes nothing now.
+    begin: Option<usize>,
     end: usize,
 }
 
@@ -83,7 +89,7 @@ impl Placed {
     fn fate(self, reached: usize) -> Fate {
         if self.end <= reached {
             Fate::Written
-        } else if self.begin < reached {
+        } else if self.begin.is_none_or(|begin| begin < reached) {
             Fate::Begun
         } else {
             Fate::Untouched
@@ -183,8 +189,7 @@ impl Outbox {
         if chunk.buffer.capacity() > 2 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
-            self.rest =
-                Some(Chunk { buffer: kept, start: 0, control: 0, tail_of: Some(frame.tag), cut: false });
+            self.rest = Some(Chunk { buffer: kept, start: 0, control: 0, tail_of: Some(frame.tag), cut: false });
             return Some(chunk.buffer);
         }
         chunk.buffer.truncate(frame.end);
@@ -263,6 +268,21 @@ mod tests {
         assert_eq!(fates(&chunk, 11), vec![(1, Fate::Written)]);
         assert!(outbox.put_back(chunk, 11).is_some());
         assert_eq!(with_frames(&mut outbox, &[]).bytes(), b"ccc");
+    }
+
+    #[test]
+    fn a_begun_frame_stays_begun_when_the_kernel_takes_nothing_more_of_it() {
+        let mut outbox = Outbox::default();
+        let chunk = with_frames(&mut outbox, &[1]);
+        let whole = chunk.bytes().to_vec();
+        outbox.put_back(chunk, 3);
+        for _ in 0..3 {
+            let Ok(Taken::Rest(chunk, _)) = outbox.take(Vec::new()) else { panic!("expected the rest") };
+            assert_eq!(chunk.bytes(), &whole[3..]);
+            assert_eq!(fates(&chunk, 0), vec![(1, Fate::Begun)]);
+            assert_eq!(outbox.put_back(chunk, 0), None);
+            assert_eq!(outbox.begun(), Some(1));
+        }
     }
 
     #[test]
