@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::port::{Bare, State};
+use super::port::Bare;
 use super::{Address, Driver, Error, Keepalive, Port};
 use crate::pattern::{Limits, Machine};
 use crate::time::{Duration, Instant};
@@ -39,18 +39,18 @@ impl<M: Machine + Send + 'static> Socket<M> {
     pub(crate) fn turn_until<T>(
         &mut self,
         timeout: Option<Duration>,
-        mut look: impl FnMut(&mut State<M>) -> Option<T>,
+        mut look: impl FnMut(&mut M) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let deadline = timeout.map_or(Instant::NEVER, |timeout| self.port.now() + timeout);
         loop {
-            if let Some(found) = look(&mut self.port.lock()) {
+            if let Some(found) = self.port.look(&mut look) {
                 return Ok(Some(found));
             }
             let left = deadline.saturating_since(self.port.now());
             if left.is_zero() {
                 // A last look at what has come meanwhile, without waiting for it.
                 self.turn(Some(Duration::ZERO))?;
-                return Ok(look(&mut self.port.lock()));
+                return Ok(self.port.look(look));
             }
             self.turn(Some(left).filter(|_| deadline != Instant::NEVER))?;
         }

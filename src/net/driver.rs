@@ -4,6 +4,7 @@
 //! that a late wake-up never kills a talkative peer. Each connection has a budget per turn; what is left over comes
 //! first in the next one, which then does not wait.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -50,6 +51,13 @@ impl Shared {
         }
     }
 
+    /// Wakes the driver for something that it looks at between its turns and not within them: it may be past that
+    /// look and still up.
+    pub(crate) fn wake_for_certain(&self) {
+        // As above.
+        let _ = self.waker.wake();
+    }
+
     /// Wakes the driver if it would sleep past this moment.
     pub(crate) fn wake_before(&self, due: Instant) {
         if due.as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
@@ -74,8 +82,7 @@ pub(crate) struct Driver {
     tokens: HashMap<Token, Owner>,
     by_conn: HashMap<DialKey, Token>,
     next_token: usize,
-    /// Connections that may have more to read.
-    ready: VecDeque<(DialKey, bool)>,
+    ready: Ready,
     buffer: Vec<u8>,
     dials: Dials,
     resolver: Option<Resolver>,
@@ -97,6 +104,39 @@ struct Listener {
     retry_at: Option<Instant>,
     /// The last look did not come to the end of the queue.
     more: bool,
+}
+
+/// Connections that may have more to read, each once, however often the kernel says so: that is its budget per turn.
+#[derive(Default)]
+struct Ready {
+    order: VecDeque<DialKey>,
+    /// Those in `order`, and whether to read on until the end.
+    until_end: HashMap<DialKey, bool>,
+}
+
+impl Ready {
+    fn push(&mut self, key: DialKey, until_end: bool) {
+        match self.until_end.entry(key) {
+            Entry::Occupied(mut entry) => *entry.get_mut() |= until_end,
+            Entry::Vacant(entry) => {
+                entry.insert(until_end);
+                self.order.push_back(key);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<(DialKey, bool)> {
+        let key = self.order.pop_front()?;
+        Some((key, self.until_end.remove(&key).unwrap_or(false)))
+    }
+
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
 }
 
 enum Owner {
@@ -134,9 +174,9 @@ impl Driver {
             tokens: HashMap::new(),
             by_conn: HashMap::new(),
             next_token: 1,
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             buffer: Vec::new(),
-            dials: Dials::new(limits.connect_timeout, keepalive.clone()),
+            dials: Dials::new(limits.connect_timeout, keepalive),
             resolver: None,
             resolving: HashMap::new(),
             next_query: 0,
@@ -208,6 +248,8 @@ impl Driver {
         self.shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
         self.shared.awake.store(false, Ordering::SeqCst);
         self.take_mail();
+        // An answer that came after the last look, while we were up, woke nobody.
+        self.take_resolved(self.shared.clock.now());
         self.do_deferred();
         let wait = self.how_long(timeout);
         let until = wait.map_or(Instant::NEVER, |wait| self.shared.clock.now() + wait);
@@ -272,7 +314,7 @@ impl Driver {
                         }
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.ready.push_back((*key, event.is_read_closed() || event.is_error()));
+                        self.ready.push(*key, event.is_read_closed() || event.is_error());
                     }
                 }
                 None if event.token() != WAKER => dials.push(event.token()),
@@ -356,7 +398,7 @@ impl Driver {
     fn adopt(&mut self, key: DialKey, stream: TcpStream, closed: bool) {
         if let Some(port) = self.port(key.port) {
             port.adopt(key.conn, Arc::new(stream));
-            self.ready.push_back((key, closed));
+            self.ready.push(key, closed);
         }
     }
 
@@ -368,7 +410,7 @@ impl Driver {
             self.buffer = std::vec![0; READ_BYTES];
         }
         for _ in 0..self.ready.len() {
-            let Some((key, closed)) = self.ready.pop_front() else { break };
+            let Some((key, closed)) = self.ready.pop() else { break };
             let mut readiness = Readiness::More;
             let Some(slot) = self.ports.get(key.port).and_then(Option::as_ref) else { continue };
             for _ in 0..READS_PER_TURN {
@@ -378,7 +420,7 @@ impl Driver {
                 }
             }
             if readiness == Readiness::More {
-                self.ready.push_back((key, closed));
+                self.ready.push(key, closed);
             }
         }
     }
@@ -397,7 +439,7 @@ impl Driver {
         match action {
             Action::Dial { conn, address } => self.dial(DialKey { port, conn }, address),
             // Whatever came while reading was paused may have been announced then.
-            Action::Read(conn) => self.ready.push_back((DialKey { port, conn }, true)),
+            Action::Read(conn) => self.ready.push(DialKey { port, conn }, true),
             Action::Shutdown(conn) => {
                 if let Some(port) = self.port(port) {
                     port.shutdown(conn);

@@ -133,6 +133,19 @@ impl<H: Handler> Port<H> {
         result
     }
 
+    /// Looks for something in the machine and, if it is there, does and writes what comes of having found it: reading
+    /// may go on, a refusal may have to be sent.
+    pub(crate) fn look<T>(self: &Arc<Self>, look: impl FnOnce(&mut H::Machine) -> Option<T>) -> Option<T> {
+        let mut state = self.lock();
+        let found = look(&mut state.machine);
+        self.sort_actions(&mut state);
+        if !state.backlog.is_empty() {
+            drop(state);
+            self.flush();
+        }
+        found
+    }
+
     /// Waits until the machine answers or the time is over.
     pub(crate) fn wait_until<T>(
         &self,

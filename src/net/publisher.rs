@@ -50,7 +50,7 @@ impl Publisher {
     /// The poll failed.
     pub fn wait_for_subscribers(&mut self, count: u64, timeout: Duration) -> Result<bool, Error> {
         let enough = |stats: ServerStats| (stats.publisher.subscribers >= count).then_some(());
-        Ok(self.socket.turn_until(Some(timeout), |state| enough(state.machine.stats()))?.is_some())
+        Ok(self.socket.turn_until(Some(timeout), |machine| enough(machine.stats()))?.is_some())
     }
 
     /// Where it listens; the port is the real one if 0 was asked for.

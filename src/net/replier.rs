@@ -57,11 +57,11 @@ impl Replier {
     /// The poll failed.
     pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Option<Call>, Error> {
         let port = std::sync::Arc::clone(&self.socket.port);
-        self.socket.turn_until(timeout, |state| {
+        self.socket.turn_until(timeout, |machine| {
             let now = port.now();
-            while let Some(event) = state.machine.poll_event() {
+            while let Some(event) = machine.poll_event() {
                 let ServerEvent::Work(work) = event else { continue };
-                if let Ok(arguments) = state.machine.start(now, work.ticket) {
+                if let Ok(arguments) = machine.start(now, work.ticket) {
                     return Some(Call { ticket: work.ticket, function: work.function, arguments });
                 }
             }
@@ -113,6 +113,6 @@ pub(super) fn listen(
 pub(super) fn close(mut socket: Socket<Server>, limits: &Limits) -> Result<(), Error> {
     socket.stop_listening();
     socket.port.command(|machine, now| machine.stop(now));
-    socket.turn_until(Some(limits.linger), |state| state.machine.is_flushed().then_some(()))?;
+    socket.turn_until(Some(limits.linger), |machine| machine.is_flushed().then_some(()))?;
     socket.turn(Some(Duration::ZERO))
 }

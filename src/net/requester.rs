@@ -68,7 +68,7 @@ impl Requester {
             if let Some(index) = self.done.iter().position(|done| done.id == id) {
                 return Ok(self.done.swap_remove(index).outcome);
             }
-            if let Some(done) = self.socket.turn_until(None, |state| state.machine.poll_done())? {
+            if let Some(done) = self.socket.turn_until(None, |machine| machine.poll_done())? {
                 self.done.push(done);
             }
         }
@@ -98,7 +98,7 @@ impl Requester {
         if let Some(done) = self.done.pop() {
             return Ok(Some(done));
         }
-        self.socket.turn_until(timeout, |state| state.machine.poll_done())
+        self.socket.turn_until(timeout, |machine| machine.poll_done())
     }
 
     /// The next thing that has happened to the connection.
@@ -123,7 +123,7 @@ impl Requester {
     pub fn close(mut self) -> Result<(), Error> {
         self.socket.port.command(|machine, now| machine.stop(now));
         let linger = self.limits.linger;
-        self.socket.turn_until(Some(linger), |state| state.machine.is_flushed().then_some(()))?;
+        self.socket.turn_until(Some(linger), |machine| machine.is_flushed().then_some(()))?;
         self.socket.turn(Some(Duration::ZERO))
     }
 }

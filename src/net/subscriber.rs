@@ -53,8 +53,7 @@ impl Subscriber {
     pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Option<Event<'_>>, Error> {
         if self.batch.is_read() {
             let batch = &mut self.batch;
-            let found =
-                self.socket.turn_until(timeout, |state| state.machine.exchange(batch).then_some(()))?;
+            let found = self.socket.turn_until(timeout, |machine| machine.exchange(batch).then_some(()))?;
             if found.is_none() {
                 return Ok(None);
             }
@@ -95,7 +94,7 @@ impl Subscriber {
     pub fn close(mut self) -> Result<(), Error> {
         self.socket.port.command(|machine, now| machine.stop(now));
         let linger = self.limits.linger;
-        self.socket.turn_until(Some(linger), |state| state.machine.is_flushed().then_some(()))?;
+        self.socket.turn_until(Some(linger), |machine| machine.is_flushed().then_some(()))?;
         self.socket.turn(Some(Duration::ZERO))
     }
 }

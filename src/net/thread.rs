@@ -37,8 +37,8 @@ impl Control {
 
 /// Inline functions run on it, so it is not as small as it could be.
 const STACK_BYTES: usize = 512 * 1024;
-/// A driver that was told to finish waits no longer than this for connections that do not close.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+/// A driver that was told to finish waits no longer than this for its machines to let go, whatever `linger` says.
+const LAST_WAIT: Duration = Duration::from_secs(60);
 
 impl DriverThread {
     pub(crate) fn start(name: &str, mut driver: Driver) -> io::Result<Self> {
@@ -74,7 +74,7 @@ impl DriverThread {
     /// Closes the listeners, and returns when they are closed.
     pub(crate) fn stop_listening(&self, timeout: Duration) {
         self.control.stop_listening.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.shared.wake_for_certain();
         if self.is_current() {
             return;
         }
@@ -86,7 +86,7 @@ impl DriverThread {
     /// The thread ends when its connections are gone.
     pub(crate) fn finish(&self) {
         self.control.finish.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.shared.wake_for_certain();
     }
 
     /// We are on it: waiting for it would be waiting for ourselves.

@@ -242,15 +242,16 @@ impl RpcClient {
     }
 
     /// Follows topics with a callback, as in vn.py: it is called with each event on the client's dispatcher thread, in
-    /// order. Calling the client from inside it works; while it runs, other callbacks wait. The subscription ends with
-    /// the client.
+    /// order. Calling the client from inside it works; while it runs, other callbacks wait. The subscription ends when
+    /// the client is stopped. A callback that holds a handle of its own client keeps it from going by itself: then
+    /// [`RpcClient::stop`] has to be called.
     ///
     /// # Errors
     /// As for [`RpcClient::subscribe`]; `Stopped` also if there is no thread to be had.
     pub fn on_event<T: DeserializeOwned + 'static>(
         &self,
         topic: impl TopicPrefix<T>,
-        callback: impl FnMut(Event<T>) + Send + 'static,
+        mut callback: impl FnMut(Event<T>) + Send + 'static,
     ) -> Result<(), SubscribeError> {
         let callbacks = &self.inner.config.callbacks;
         callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
@@ -259,14 +260,14 @@ impl RpcClient {
             queued: Mutex::new(false),
             read: Mutex::new(None),
         });
-        let subscription: Subscription<T> =
-            self.subscribe_then(topic.prefix(), Some(Arc::clone(&source) as Arc<dyn Readable>))?;
-        let mut subscription = subscription;
-        let mut callback = callback;
-        let read: Box<dyn FnMut() + Send> = Box::new(move || {
-            while let Some(event) = subscription.try_recv() {
+        let mut subscription: Subscription<T> =
+            self.subscribe_then(topic.prefix(), Some(Arc::downgrade(&source) as Weak<dyn Readable>))?;
+        let read: Box<dyn FnMut() -> bool + Send> = Box::new(move || {
+            for _ in 0..EVENTS_PER_JOB {
+                let Some(event) = subscription.try_recv() else { return false };
                 callback(event);
             }
+            true
         });
         *source.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
         // Events may have come before there was anything to read them with.
@@ -276,15 +277,20 @@ impl RpcClient {
     }
 
     fn keep(&self, source: Arc<CallbackSource>) {
-        if let Some(running) = self.running() {
-            running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        let Some(running) = self.running() else { return };
+        running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        if running.whole.lock().stopped {
+            // It was stopped meanwhile, and has perhaps looked at its sources already.
+            let sources =
+                core::mem::take(&mut *running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(sources);
         }
     }
 
     fn subscribe_then<T: DeserializeOwned>(
         &self,
         prefix: &str,
-        readable: Option<Arc<dyn Readable>>,
+        readable: Option<Weak<dyn Readable>>,
     ) -> Result<Subscription<T>, SubscribeError> {
         let running = self.running().ok_or(SubscribeError::Stopped)?;
         let config = &self.inner.config;
@@ -305,6 +311,11 @@ impl RpcClient {
         subscriptions.retain(|subscription| subscription.strong_count() > 0);
         subscriptions.push(Arc::downgrade(&port));
         drop(subscriptions);
+        if running.whole.lock().stopped {
+            // It was stopped meanwhile, perhaps before this one could be found and stopped with the others.
+            port.command(|subscriber, now| subscriber.stop(now));
+            return Err(SubscribeError::Stopped);
+        }
         running.shared.send(Command::Add(Box::new(Arc::clone(&port)), config.event_addresses.clone()));
         Ok(Subscription::new(port, config.limits.linger))
     }
@@ -341,7 +352,10 @@ impl RpcClient {
     pub fn wait_connected(&self, timeout: Duration) -> bool {
         self.running().is_some_and(|running| {
             let deadline = running.calls.now() + timeout;
-            running.calls.wait_until(deadline, |requester| requester.is_connected().then_some(())).is_some()
+            let connected = running.calls.wait_until(deadline, |requester| {
+                (requester.is_connected() || requester.is_stopped()).then(|| requester.is_connected())
+            });
+            connected.unwrap_or(false)
         })
     }
 
@@ -378,7 +392,7 @@ impl Running {
 
 impl Inner {
     fn stop(&self) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
         running.whole.stop();
@@ -398,6 +412,8 @@ impl Inner {
             core::mem::take(&mut *running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner));
         drop(ports);
         running.driver.finish();
+        // What the callbacks own is the user's, and its end may stop us once more.
+        drop(changing);
         drop(sources);
     }
 }
@@ -410,7 +426,7 @@ impl Drop for Inner {
 
 impl Config {
     fn start(&self) -> Result<Running, net::Error> {
-        let (mut driver, shared) = net::driver(&self.limits, self.keepalive.clone())?;
+        let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         if !self.callbacks.is_empty() {
             self.callbacks.dispatcher()?;
         }
@@ -577,13 +593,23 @@ impl Watch {
     }
 
     fn left(&self) {
-        self.whole.lock().up.retain(|(connection, _)| *connection != self.connection);
+        let mut whole = self.whole.lock();
+        whole.up.retain(|(connection, _)| *connection != self.connection);
+        // It may have been the last one that was missing.
+        let back =
+            whole.told_down && !whole.stopped && !whole.up.is_empty() && whole.up.iter().all(|(_, up)| *up);
+        whole.told_down &= !back;
+        drop(whole);
+        self.tell(None, false, back);
     }
 
-    fn handle_event(&self, event: ConnectionEvent) {
+    fn log(&self, event: &ConnectionEvent) {
         log::debug!("connection {:?}: {event:?}", self.connection);
+    }
+
+    fn handle_event(&self, event: &ConnectionEvent) {
         let mut whole = self.whole.lock();
-        let up = match &event {
+        let up = match event {
             ConnectionEvent::Connected { .. } => Some(true),
             ConnectionEvent::Disconnected { .. } => Some(false),
             _ => None,
@@ -599,13 +625,18 @@ impl Watch {
         whole.was_up |= all_up;
         whole.told_down = (whole.told_down || lost) && !back;
         drop(whole);
+        self.tell(Some(event), lost, back);
+    }
+
+    /// Has the callbacks called that these concern.
+    fn tell(&self, event: Option<&ConnectionEvent>, lost: bool, back: bool) {
         let callbacks = &self.whole.callbacks;
         let Some(dispatcher) = callbacks.dispatcher.get().filter(|_| !callbacks.is_empty()) else { return };
-        let event = ClientEvent { connection: self.connection, event };
+        let event = event.map(|event| ClientEvent { connection: self.connection, event: event.clone() });
         let callbacks = Arc::clone(callbacks);
         dispatcher.push(Box::new(move || {
-            if let Some(on_connection) = &callbacks.on_connection {
-                on_connection(&event);
+            if let (Some(on_connection), Some(event)) = (&callbacks.on_connection, &event) {
+                on_connection(event);
             }
             if let Some(on_disconnected) = callbacks.on_disconnected.as_ref().filter(|_| lost) {
                 on_disconnected();
@@ -638,6 +669,8 @@ impl Handler for CallHandler {
             jobs.push(CallNews::Done(done));
         }
         while let Some(event) = machine.poll_connection_event() {
+            // Under the lock, so that no later event of another thread's overtakes this one.
+            self.watch.handle_event(&event);
             jobs.push(CallNews::Connection(event));
         }
     }
@@ -645,7 +678,7 @@ impl Handler for CallHandler {
     fn run(&self, _port: &Arc<Port<Self>>, job: CallNews) {
         match job {
             CallNews::Done(done) => self.slots.put(done.id, done.outcome),
-            CallNews::Connection(event) => self.watch.handle_event(event),
+            CallNews::Connection(event) => self.watch.log(&event),
         }
     }
 
@@ -662,7 +695,8 @@ pub(crate) trait Readable: Send + Sync {
 /// Tells a subscription's reader, and the whole, what happens.
 pub(crate) struct SubscriptionHandler {
     watch: Watch,
-    readable: Option<Arc<dyn Readable>>,
+    /// Weak: the reader holds the subscription, and the client holds the reader.
+    readable: Option<Weak<dyn Readable>>,
 }
 
 /// What a subscriber has to say.
@@ -677,6 +711,8 @@ impl Handler for SubscriptionHandler {
 
     fn collect(&self, machine: &mut Subscriber, jobs: &mut Vec<SubscriptionNews>) {
         while let Some(event) = machine.poll_connection_event() {
+            // As with calls.
+            self.watch.handle_event(&event);
             jobs.push(SubscriptionNews::Connection(event));
         }
         if self.readable.is_some() && machine.has_events() {
@@ -687,11 +723,11 @@ impl Handler for SubscriptionHandler {
     fn run(&self, _port: &Arc<Port<Self>>, job: SubscriptionNews) {
         match job {
             SubscriptionNews::Readable => {
-                if let Some(readable) = &self.readable {
-                    Arc::clone(readable).readable();
+                if let Some(readable) = self.readable.as_ref().and_then(Weak::upgrade) {
+                    readable.readable();
                 }
             }
-            SubscriptionNews::Connection(event) => self.watch.handle_event(event),
+            SubscriptionNews::Connection(event) => self.watch.log(&event),
         }
     }
 
@@ -704,19 +740,41 @@ impl Handler for SubscriptionHandler {
     }
 }
 
+/// Events that one callback gets before others have their turn.
+const EVENTS_PER_JOB: usize = 256;
+
 /// A subscription with a callback: read on the dispatcher's thread, one job at a time.
 struct CallbackSource {
     callbacks: Weak<Callbacks>,
     /// A job is in the dispatcher's queue.
     queued: Mutex<bool>,
-    read: Mutex<Option<Box<dyn FnMut() + Send>>>,
+    /// Hands a few events to the callback; true if there may be more.
+    read: Mutex<Option<Box<dyn FnMut() -> bool + Send>>>,
 }
 
 impl CallbackSource {
-    fn run(&self) {
+    fn run(self: Arc<Self>) {
         *self.queued.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        if let Some(read) = self.read.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            read();
+        let again = AgainIfPanicking(&self);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = read.as_mut().is_some_and(|read| read());
+        drop(read);
+        if more {
+            // Behind whatever else waits for the thread by now.
+            Arc::clone(&self).readable();
+        }
+        drop(again);
+    }
+}
+
+/// A callback that panics has had its event; those behind it are read by another job, since nothing else may announce
+/// them any more.
+struct AgainIfPanicking<'a>(&'a Arc<CallbackSource>);
+
+impl Drop for AgainIfPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            Arc::clone(self.0).readable();
         }
     }
 }

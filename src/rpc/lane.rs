@@ -134,6 +134,7 @@ impl<J> Lane<J> {
     }
 
     /// Jobs that ended in a panic.
+    #[cfg(test)]
     pub(crate) fn panics(&self) -> u64 {
         self.shared.lock().panics
     }

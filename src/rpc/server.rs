@@ -57,8 +57,11 @@ struct Config {
     functions: Arc<Functions>,
     lanes: Vec<String>,
     lane_stack_bytes: usize,
-    on_client: Option<Arc<dyn Fn(&ServerEvent) + Send + Sync>>,
+    on_client: Option<Arc<OnClient>>,
 }
+
+/// Told of clients that join and leave.
+type OnClient = dyn Fn(&ServerEvent) + Send + Sync;
 
 struct Running {
     port: Arc<Port<ServerHandler>>,
@@ -218,7 +221,7 @@ impl Config {
         let listeners = net::listen_all(addresses, self.plaintext)?;
         let epoch = net::random_u64();
         let machine = Server::new(Roles::Both, self.limits.clone(), epoch, net::random_u64());
-        let (mut driver, shared) = net::driver(&self.limits, self.keepalive.clone())?;
+        let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
@@ -253,7 +256,7 @@ pub struct RpcServerBuilder {
     limits: Limits,
     keepalive: Keepalive,
     lane_stack_bytes: usize,
-    on_client: Option<Arc<dyn Fn(&ServerEvent) + Send + Sync>>,
+    on_client: Option<Arc<OnClient>>,
 }
 
 /// The lane of functions that name no other.
@@ -316,7 +319,8 @@ impl RpcServerBuilder {
         self.insert(name, Function::of_bytes(Place::Lane(0), f))
     }
 
-    /// Calls `f` when a client has joined or left, on the server's driver thread: it must be quick.
+    /// Calls `f` when a client has joined or left, on the thread that noticed, usually the server's driver: it must be
+    /// quick.
     pub fn on_client(mut self, f: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
         self.on_client = Some(Arc::new(f));
         self
@@ -457,7 +461,7 @@ pub struct RpcServerStats {
 pub(crate) struct ServerHandler {
     functions: Arc<Functions>,
     lanes: Vec<Lane<LaneJob>>,
-    on_client: Option<Arc<dyn Fn(&ServerEvent) + Send + Sync>>,
+    on_client: Option<Arc<OnClient>>,
     slow_inline: AtomicU64,
 }
 

@@ -231,7 +231,10 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// Waits until the set is in force for the first time; false if it is not within the timeout.
     pub fn wait_subscribed(&self, timeout: Duration) -> bool {
         let deadline = self.port.now() + timeout;
-        self.port.wait_until(deadline, |machine| machine.is_subscribed().then_some(())).is_some()
+        let subscribed = self.port.wait_until(deadline, |machine| {
+            (machine.is_subscribed() || machine.is_stopped()).then(|| machine.is_subscribed())
+        });
+        subscribed.unwrap_or(false)
     }
 
     // What can be seen.
