@@ -1,4 +1,67 @@
-//! pulsewire: request/reply and publish/subscribe over raw TCP.
+//! Request/reply and publish/subscribe over raw TCP: no broker, no async runtime, no C.
+//!
+//! ```
+//! use pulsewire::{RpcClient, RpcServer};
+//!
+//! let server = RpcServer::builder().register("add", |(a, b): (i64, i64)| Ok(a + b)).bind("127.0.0.1:0")?;
+//! let client = RpcClient::connect(server.local_addr())?;
+//! let sum: i64 = client.call("add", &(1i64, 2i64))?;
+//! assert_eq!(sum, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The house
+//!
+//! | floor | what it is | needs | imports |
+//! |---|---|---|---|
+//! | [`rpc`] | functions by name, events by topic: [`RpcServer`], [`RpcClient`] | std | net, pattern |
+//! | [`net`] | the driver: sockets, clock, poll loop; four bare sockets | std | pattern, session, time |
+//! | [`pattern`] | requester, replier, publisher, subscriber | alloc | session, wire, time |
+//! | [`session`] | one connection: handshake, heartbeat, send queue | alloc | wire, time |
+//! | [`wire`] | frames as bytes | alloc | nothing of ours |
+//! | [`time`] | a moment in microseconds, handed in | core | nothing of ours |
+//!
+//! Imports point down only. Below `net` there is no clock, socket, thread or unseeded random number: bytes and `now` come
+//! in, bytes and wake-up times go out. So the same code runs under mio, under a fuzzer, and under a simulator with a
+//! virtual clock. `net` never looks inside a frame.
+//!
+//! # What holds
+//!
+//! 1. **A call ends once, in one of five ways**, and the type says which ([`CallError`]). The library never sends a call
+//!    twice that may have run, unless its caller marked it idempotent. A call that failed in the queue never runs later.
+//! 2. **No loss is silent.** Publications are numbered per server life (epoch). Inside one account, at every quiet
+//!    point, received + reported lost == published and matching.
+//! 3. **A dead peer is noticed, a live one is never declared dead**: silence counts only while our own reads find nothing,
+//!    and any byte is life. Functions never run where they could delay a heartbeat, inline ones excepted.
+//! 4. **Nothing grows without a limit, nothing trusts a length**: see [`Limits`].
+//! 5. **One timeout, one bad frame, one slow peer, one panic in a function hurts only itself.**
+//!
+//! # A connection's life
+//!
+//! A client dials at once, and after a failure or a loss when its [`Reconnect`] policy says so; names are resolved anew
+//! each time, on a thread of their own, and all their addresses are tried. The handshake has an absolute deadline. The
+//! server then speaks at least every heartbeat interval, and says in its Welcome what that is. Whoever closes on purpose
+//! says Bye, shuts its side down, and reads on until the other end does or `linger` is over. Everything that happens to a
+//! connection comes out as one ordered stream of [`ConnectionEvent`]s, and in a [`Subscription`]'s own stream.
+//!
+//! # Threads
+//!
+//! An [`RpcServer`] has its driver and one thread per lane of functions; an [`RpcClient`] has its driver, and a
+//! dispatcher once there are callbacks; a resolver's thread comes with the first name to resolve. They are named
+//! `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread; while one
+//! thread is in a system call others append, so batches come from load and never from a timer. No lock is held across a
+//! system call on a socket, and no code of the user's runs under one: functions, callbacks, `Serialize`.
+//!
+//! # Limits
+//!
+//! Every number that bounds something is a field of [`Limits`], with its unit, default and reason; the README has them in
+//! one table. Topics, prefixes and function names have at most 255 bytes, by the format. What a user's own types decode
+//! into is not bounded here: a megabyte of zeros is fifty as a `Vec<String>`.
+//!
+//! # Features
+//!
+//! `std` (default): the driver and everything above it. Without it the lower four floors remain, for `no_std` with
+//! `alloc`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -22,11 +85,16 @@ pub mod wire;
 #[cfg(feature = "std")]
 pub use net::{Address, AddressError, Keepalive, ToAddress};
 pub use pattern::{
-    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
-    NotExecuted, Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
+    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost, NotExecuted,
+    Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
 };
 #[cfg(feature = "std")]
 pub use rpc::{
-    BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
-    PublishFailed, Responder, RpcClient, RpcServer, Subscription, Topic,
+    BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall, PublishFailed, Responder,
+    RpcClient, RpcServer, Subscription, Topic,
 };
+
+/// The README's programs compile.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
