@@ -38,8 +38,8 @@ const MAX_TOPIC_BYTES: usize = 255;
 /// # Errors
 /// A file that cannot be read, or the first field in it that is not what it should be.
 pub fn load(path: &Path) -> Result<Feed, Error> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
+    let text =
+        fs::read_to_string(path).map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
     parse(&text).map_err(|fault| Error::Malformed { path: path.to_owned(), fault })
 }
 
@@ -234,7 +234,7 @@ fn column_name(at: usize) -> impl fmt::Display {
         None => {
             let place = at - FIRST_COLUMNS.len();
             let side = if place < 2 * DEPTH { "bid" } else { "ask" };
-            let what = if place % 2 == 0 { "price" } else { "volume" };
+            let what = ["price", "volume"][place % 2];
             format!("{side}_{what}_{}", place % (2 * DEPTH) / 2 + 1)
         }
     }
@@ -262,9 +262,12 @@ mod tests {
     #[test]
     fn column_names_are_those_of_the_table() {
         let header = header();
-        assert!(header.starts_with("ts_exchange_ns,ts_recv_ns,exchange,symbol,kind,last_price,last_volume,volume,"));
-        assert!(header.ends_with("bid_price_5,bid_volume_5,ask_price_1,ask_volume_1,ask_price_2,ask_volume_2,\
-            ask_price_3,ask_volume_3,ask_price_4,ask_volume_4,ask_price_5,ask_volume_5"));
+        assert!(header
+            .starts_with("ts_exchange_ns,ts_recv_ns,exchange,symbol,kind,last_price,last_volume,volume,"));
+        assert!(header.ends_with(
+            "bid_price_5,bid_volume_5,ask_price_1,ask_volume_1,ask_price_2,ask_volume_2,\
+            ask_price_3,ask_volume_3,ask_price_4,ask_volume_4,ask_price_5,ask_volume_5"
+        ));
     }
 
     #[test]
@@ -304,7 +307,11 @@ mod tests {
             ("1,1,A,X,Q,1,2,0,BOOK", 6, Problem::Unexpected { found: found("2") }),
             ("1,1,A,X,Q,1,,nan,BOOK", 7, Problem::Number { found: found("nan") }),
             ("1,1,A,X,Q,1,,,BOOK", 7, Problem::Missing),
-            (&good.replace("BOOK", &BOOK.replace("14.5", "inf")), 26, Problem::Number { found: found("inf") }),
+            (
+                &good.replace("BOOK", &BOOK.replace("14.5", "inf")),
+                26,
+                Problem::Number { found: found("inf") },
+            ),
         ];
         for (row, at, problem) in cases {
             assert_eq!(parse_rows(&[good, row]), field(3, at, problem), "{row}");

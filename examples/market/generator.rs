@@ -3,6 +3,8 @@
 //! The same seed makes the same market on every machine: only integers are drawn, and prices are whole multiples of
 //! the symbol's price step. Each walk comes back to where it began, so that the tape can be played in a loop.
 
+use std::vec;
+
 use crate::feed::{Feed, Level, Row, Tick, DEPTH, TOPIC_ROOT};
 
 /// Rows on the tape: about three seconds at the natural speed.
@@ -92,8 +94,8 @@ fn draw_times(random: &mut Random) -> Vec<u64> {
 struct Book {
     /// The smallest difference between two prices.
     price_step: f64,
-    /// Where the best bid is in each tick to come, in price steps, last one first.
-    bids_to_come: Vec<u32>,
+    /// Where the best bid is in each tick to come, in price steps.
+    walk: vec::IntoIter<u32>,
     last_price: f64,
     volume: u64,
 }
@@ -104,33 +106,29 @@ impl Book {
         let begin = 2_000 + i64::from(random.small(50_000));
         let price_step = [0.01, 0.05, 0.5, 1.0][random.index(4)];
         let mut place = 0;
-        let walk: Vec<i64> = (0..ticks)
+        let places: Vec<i64> = (0..ticks)
             .map(|_| {
                 place += i64::from(random.small(5)) - 2;
                 place
             })
             .collect();
-        let bids_to_come = walk
-            .iter()
-            .zip(1_i64..)
-            .map(|(place_then, step)| {
-                let drift = place * step / walk.len() as i64;
+        let walk: Vec<u32> = (1_i64..)
+            .zip(&places)
+            .map(|(step, place_then)| {
+                let drift = place * step / places.len() as i64;
                 u32::try_from((begin + place_then - drift).max(100)).expect("a price far below the limit")
             })
-            .rev()
             .collect();
-        Book { price_step, bids_to_come, last_price: 0.0, volume: 0 }
+        Book { price_step, walk: walk.into_iter(), last_price: 0.0, volume: 0 }
     }
 
     /// One tick in four reports a trade at the best bid or ask, the others a change of the book.
     fn next_tick(&mut self, random: &mut Random, time_ns: u64) -> Tick {
-        let best_bid = self.bids_to_come.pop().expect("as many places as the tape has rows of this instrument");
+        let best_bid = self.walk.next().expect("as many places as the tape has rows of this instrument");
         let best_ask = best_bid + 1 + random.small(3);
         let step = self.price_step;
-        let mut level = |steps: u32| Level {
-            price: f64::from(steps) * step,
-            volume: f64::from(1 + random.small(200)),
-        };
+        let mut level =
+            |steps: u32| Level { price: f64::from(steps) * step, volume: f64::from(1 + random.small(200)) };
         let mut tick = Tick { time_ns, ..Tick::default() };
         for (depth, (bid, ask)) in (0_u32..).zip(tick.bids.iter_mut().zip(&mut tick.asks)) {
             *bid = level(best_bid - depth);
@@ -208,10 +206,8 @@ mod tests {
     fn walks_come_back_to_where_they_began() {
         let feed = generate(3);
         for topic in feed.topics() {
-            let mids: Vec<Tick> = (0..feed.len() as u64)
-                .filter(|&k| feed.topic(k) == topic)
-                .map(|k| feed.tick(k))
-                .collect();
+            let mids: Vec<Tick> =
+                (0..feed.len() as u64).filter(|&k| feed.topic(k) == topic).map(|k| feed.tick(k)).collect();
             let (first, last) = (mids[0], mids[mids.len() - 1]);
             let step = first.bids[0].price - first.bids[1].price;
             assert!((first.bids[0].price - last.bids[0].price).abs() < 6.0 * step, "{topic}");
