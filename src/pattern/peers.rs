@@ -4,6 +4,10 @@ use alloc::vec::Vec;
 
 use super::ConnId;
 
+/// What a server keeps of one session, whatever connection it has: in slots like a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RecordId(pub(crate) ConnId);
+
 /// Peers in slots, each with a generation, so that an id of a peer that is gone finds nobody.
 #[derive(Debug)]
 pub(crate) struct Peers<T> {

@@ -15,7 +15,8 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::{ConnId, CHUNK_BYTES};
+use super::peers::RecordId;
+use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
 use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
@@ -23,7 +24,7 @@ use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
 /// One call that was handed out: answer it once. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
-    pub(crate) conn: ConnId,
+    pub(crate) record: RecordId,
     pub(crate) id: u64,
 }
 
@@ -59,6 +60,8 @@ pub enum NotStarted {
 pub struct ReplierStats {
     /// Requests decoded.
     pub requests: u64,
+    /// Requests that were here already and joined the call that they had begun.
+    pub joined: u64,
     /// Calls started.
     pub started: u64,
     /// Calls answered after they had been started.
@@ -94,6 +97,8 @@ pub(crate) struct CallTable {
     to_write: VecDeque<u64>,
     /// The newest id seen.
     last_id: u64,
+    /// The newest id seen on the present connection: on each, ids ascend.
+    last_here: u64,
 }
 
 #[derive(Debug)]
@@ -134,17 +139,23 @@ impl Replier {
         &mut self,
         now: Instant,
         table: &mut CallTable,
-        conn: ConnId,
+        record: RecordId,
         header: Request<'_>,
         arguments: &[u8],
         max_frame: u32,
     ) -> Result<Option<Work>, Violation> {
         self.settle(table, header.settled.iter());
-        if header.id <= table.last_id {
+        let known = table.entries.contains_key(&header.id);
+        if header.id <= table.last_here || (header.id <= table.last_id && !known) {
             return Err(Violation::RequestIdReused { id: header.id });
         }
-        table.last_id = header.id;
+        table.last_here = header.id;
         self.stats.requests += 1;
+        if known {
+            self.join(table, header.id, max_frame);
+            return Ok(None);
+        }
+        table.last_id = header.id;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
         let full = table.entries.len() >= self.max_in_flight
             || self.stats.queued_bytes + cost > self.queued_limit;
@@ -163,8 +174,28 @@ impl Replier {
         self.stats.queued_bytes += arguments.len() as u64;
         let state = State::Queued { arguments: arguments.to_vec(), deadline };
         table.entries.insert(header.id, Entry { state, settled: false });
-        let ticket = Ticket { conn, id: header.id };
+        let ticket = Ticket { record, id: header.id };
         Ok(Some(Work { ticket, function: Box::from(header.function), deadline }))
+    }
+
+    /// A request that is here already was sent again after a loss: it is not entered twice. If it has its answer, that
+    /// is written again; if not, it will be when it has one.
+    fn join(&mut self, table: &mut CallTable, id: u64, max_frame: u32) {
+        self.stats.joined += 1;
+        let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else { return };
+        *written = false;
+        if frame.is_empty() {
+            // It was large and had been begun on the connection that is lost.
+            *frame = self.without_payload(id, Status::ResultNotKept, max_frame);
+            self.stats.result_bytes += frame.len() as u64;
+        }
+        table.to_write.push_back(id);
+    }
+
+    /// The session has another connection: what was on its way on the old one is written when the client asks again.
+    pub(crate) fn resume(&mut self, table: &mut CallTable) {
+        table.last_here = 0;
+        table.to_write.clear();
     }
 
     /// The client has its outcome for these calls, or for all but these.
@@ -280,14 +311,20 @@ impl Replier {
             self.stats.results_not_kept += 1;
             // A lost result is something to know; of a refusal only the words are lost.
             let status = if status == Status::Ok { Status::ResultNotKept } else { status };
-            Frame::Reply { header: Reply { id, status }, payload: &[] }
-                .encode(max_frame, &mut frame)
-                .expect("a reply without payload fits into every frame limit");
+            frame = self.without_payload(id, status, max_frame);
         }
         frame.shrink_to_fit();
         self.stats.result_bytes += frame.len() as u64;
         entry.state = State::Done { frame, written: false };
         table.to_write.push_back(id);
+    }
+
+    fn without_payload(&self, id: u64, status: Status, max_frame: u32) -> Vec<u8> {
+        let mut frame = Vec::new();
+        Frame::Reply { header: Reply { id, status }, payload: &[] }
+            .encode(max_frame, &mut frame)
+            .expect("a reply without payload fits into every frame limit");
+        frame
     }
 
     fn remove(&mut self, table: &mut CallTable, id: u64) {

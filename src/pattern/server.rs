@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 
 use super::admission::Admission;
 use super::follower::Follower;
-use super::peers::Peers;
+use super::peers::{Peers, RecordId};
 use super::publisher::{PublishError, Published, Publisher, PublisherStats};
 use super::replier::{CallTable, NotStarted, Replier, ReplierStats, Ticket, Work};
 use super::{Action, Buffers, ConnId, DialError, Machine};
@@ -104,8 +104,14 @@ pub struct Server {
     peers: Peers<Peer>,
     /// Connections in their handshake, oldest first.
     half_open: VecDeque<ConnId>,
-    /// The connection that serves each session, with the newest attempt seen.
-    sessions: BTreeMap<SessionId, (ConnId, u64)>,
+    /// What is known of each session that has a connection, or had one not long ago.
+    sessions: BTreeMap<SessionId, Known>,
+    /// The calls of each requester, connected or not.
+    records: Peers<CallRecord>,
+    /// Records without a connection: when they are forgotten, oldest first.
+    detached: BTreeSet<(Instant, SessionId)>,
+    /// The last moment that was handed in.
+    now: Instant,
     /// When to look at which peer's timers. A peer's entry is never later than its earliest timer.
     timers: BTreeSet<(Instant, ConnId)>,
     replier: Replier,
@@ -140,10 +146,32 @@ struct Peer {
     waits: bool,
 }
 
+/// A session, as the fence and the resume see it.
+#[derive(Debug)]
+struct Known {
+    /// The connection that serves it.
+    conn: Option<ConnId>,
+    /// The newest attempt seen.
+    attempt: u64,
+    /// Its calls, if it is a requester's.
+    record: Option<RecordId>,
+    /// When it is forgotten. Invariant: stands in `detached` exactly while there is no connection.
+    forget_at: Instant,
+}
+
+/// The calls of one session and where their answers go.
+#[derive(Debug)]
+struct CallRecord {
+    table: CallTable,
+    conn: Option<ConnId>,
+    /// The largest frame that the client accepts.
+    max_frame: u32,
+}
+
 #[derive(Debug)]
 enum PeerRole {
     Undecided,
-    Requester(CallTable),
+    Requester(RecordId),
     Subscriber(Follower),
 }
 
@@ -163,6 +191,9 @@ impl Server {
             peers: Peers::new(),
             half_open: VecDeque::new(),
             sessions: BTreeMap::new(),
+            records: Peers::new(),
+            detached: BTreeSet::new(),
+            now: Instant::ZERO,
             timers: BTreeSet::new(),
             replier: Replier::new(&limits),
             publisher: Publisher::new(&limits, seed),
@@ -217,29 +248,27 @@ impl Server {
     /// # Errors
     /// It is not to be started, and why.
     pub fn start(&mut self, now: Instant, ticket: Ticket) -> Result<Vec<u8>, NotStarted> {
-        let Server { peers, replier, actions, .. } = self;
-        let peer = peers.get_mut(ticket.conn).ok_or(NotStarted::Withdrawn)?;
-        let max_frame = peer.session.peer_max_frame();
-        let PeerRole::Requester(table) = &mut peer.role else { return Err(NotStarted::Withdrawn) };
-        let started = replier.start(now, table, ticket.id, max_frame);
+        let record = self.records.get_mut(ticket.record.0).ok_or(NotStarted::Withdrawn)?;
+        let conn = record.conn;
+        let started = self.replier.start(now, &mut record.table, ticket.id, record.max_frame);
         if started == Err(NotStarted::Expired) {
-            wake(ticket.conn, peer, actions);
+            self.wake_conn(conn);
         }
         started
     }
 
     /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
-        let Server { peers, replier, actions, .. } = self;
-        let peer = peers.get_mut(ticket.conn).filter(|peer| peer.session.takes_role_frames());
-        let Some(Peer { role: PeerRole::Requester(table), session, .. }) = peer else {
-            replier.stats.dropped_results += 1;
+        let closing = |conn| self.peers.get(conn).is_some_and(|peer: &Peer| !peer.session.takes_role_frames());
+        let record = self.records.get_mut(ticket.record.0).filter(|record| !record.conn.is_some_and(closing));
+        let Some(record) = record else {
+            self.replier.stats.dropped_results += 1;
             return false;
         };
-        let max_frame = session.peer_max_frame().min(self.limits.max_frame_bytes);
-        let waited_for = replier.reply(table, ticket.id, status, payload, max_frame);
-        if let Some(peer) = peers.get_mut(ticket.conn).filter(|_| waited_for) {
-            wake(ticket.conn, peer, actions);
+        let conn = record.conn;
+        let waited_for = self.replier.reply(&mut record.table, ticket.id, status, payload, record.max_frame);
+        if waited_for {
+            self.wake_conn(conn);
         }
         waited_for
     }
@@ -250,8 +279,10 @@ impl Server {
         self.stopping = true;
         for conn in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
-            if let PeerRole::Requester(table) = &mut peer.role {
-                self.replier.refuse_queued(table, Refusal::ShuttingDown, peer.session.peer_max_frame());
+            if let PeerRole::Requester(record) = peer.role {
+                if let Some(record) = self.records.get_mut(record.0) {
+                    self.replier.refuse_queued(&mut record.table, Refusal::ShuttingDown, record.max_frame);
+                }
             }
             if peer.session.is_greeting() {
                 self.drop_peer(conn, CloseReason::ByUs);
@@ -262,6 +293,10 @@ impl Server {
                 peer.ending = Some(CloseReason::ByUs);
             }
             self.part(conn);
+        }
+        // Nobody can come back for the others: this life ends.
+        while let Some((_, session)) = self.detached.pop_first() {
+            self.forget(session);
         }
     }
 
@@ -328,17 +363,20 @@ impl Server {
             }
             (PeerRole::Undecided, _) => Err(unexpected),
             (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
-            (PeerRole::Requester(table), Frame::Request { header, arguments }) => {
-                let max_frame = peer.session.peer_max_frame().min(self.limits.max_frame_bytes);
-                let work = self.replier.handle_request(now, table, conn, header, arguments, max_frame);
+            (PeerRole::Requester(id), Frame::Request { header, arguments }) => {
+                let Some(record) = self.records.get_mut(id.0) else { return Ok(()) };
+                let CallRecord { table, max_frame, .. } = record;
+                let work = self.replier.handle_request(now, table, *id, header, arguments, *max_frame);
                 match work.map_err(CloseReason::Protocol)? {
                     Some(work) => self.events.push_back(ServerEvent::Work(work)),
                     None => wake(conn, peer, &mut self.actions),
                 }
                 Ok(())
             }
-            (PeerRole::Requester(table), Frame::Settle(settle)) => {
-                self.replier.handle_settle(table, settle);
+            (PeerRole::Requester(id), Frame::Settle(settle)) => {
+                if let Some(record) = self.records.get_mut(id.0) {
+                    self.replier.handle_settle(&mut record.table, settle);
+                }
                 Ok(())
             }
             (PeerRole::Subscriber(_), Frame::Subscribe(subscribe)) => self.handle_subscribe(conn, subscribe),
@@ -359,18 +397,21 @@ impl Server {
             self.part(conn);
             return;
         }
-        match self.sessions.get(&hello.session) {
-            // A dial that has been overtaken: it has no effect, least of all on the newer connection.
-            Some((_, newest)) if hello.attempt <= *newest => return self.drop_peer(conn, CloseReason::ByUs),
-            // The fence: nothing of the old connection takes effect once the new one is welcomed.
-            Some(&(old, _)) => self.replace(now, old),
-            None => {}
+        if let Some(known) = self.sessions.get(&hello.session) {
+            if hello.attempt <= known.attempt {
+                // A dial that has been overtaken: it has no effect, least of all on the newer connection.
+                return self.drop_peer(conn, CloseReason::ByUs);
+            }
+            if let Some(old) = known.conn {
+                // The fence: nothing of the old connection takes effect once the new one is welcomed.
+                self.replace(now, old);
+            }
         }
-        self.sessions.insert(hello.session, (conn, hello.attempt));
+        let kept = self.take_up(conn, &hello);
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.session_id = Some(hello.session);
         let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
-        let welcome = Welcome::new(self.epoch, false, interval, self.limits.max_frame_bytes);
+        let welcome = Welcome::new(self.epoch, kept.is_some(), interval, self.limits.max_frame_bytes);
         peer.session.establish(now, hello.max_frame);
         peer.session.send_control(&Frame::Welcome(welcome));
         let subscriber = hello.role == Role::Subscriber;
@@ -380,11 +421,71 @@ impl Server {
             // The first frame behind the handshake tells the client that it is served, not only let in.
             let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
             peer.session.send_control(&Frame::Heartbeat(heartbeat));
-            PeerRole::Requester(CallTable::default())
+            let max_frame = hello.max_frame.min(self.limits.max_frame_bytes);
+            let record = kept.unwrap_or_else(|| {
+                RecordId(self.records.insert(CallRecord { table: CallTable::default(), conn: None, max_frame }))
+            });
+            if let Some(kept) = self.records.get_mut(record.0) {
+                (kept.conn, kept.max_frame) = (Some(conn), max_frame);
+            }
+            if let Some(known) = self.sessions.get_mut(&hello.session) {
+                known.record = Some(record);
+            }
+            PeerRole::Requester(record)
         };
         self.stats.welcomed += 1;
         self.events.push_back(ServerEvent::Joined { conn, peer: peer.addr, subscriber });
         wake(conn, peer, &mut self.actions);
+    }
+
+    /// The session has this connection from here on. Returns its calls, if it was here before and they were kept.
+    fn take_up(&mut self, conn: ConnId, hello: &Hello<'_>) -> Option<RecordId> {
+        let before = self.sessions.remove(&hello.session);
+        let mut record = None;
+        if let Some(before) = before {
+            self.detached.remove(&(before.forget_at, hello.session));
+            record = before.record;
+        }
+        if hello.role == Role::Requester {
+            let kept = record.and_then(|record| self.records.get_mut(record.0));
+            if let Some(kept) = kept {
+                self.replier.resume(&mut kept.table);
+            }
+        } else {
+            self.free(record.take());
+        }
+        let known = Known { conn: Some(conn), attempt: hello.attempt, record, forget_at: Instant::NEVER };
+        self.sessions.insert(hello.session, known);
+        record
+    }
+
+    /// The calls of a session that nobody will come back for.
+    fn free(&mut self, record: Option<RecordId>) {
+        if let Some(mut record) = record.and_then(|record| self.records.remove(record.0)) {
+            self.replier.leave(&mut record.table);
+        }
+    }
+
+    /// A session is forgotten, with what has not started of its calls.
+    fn forget(&mut self, session: SessionId) {
+        if let Some(known) = self.sessions.remove(&session) {
+            self.free(known.record);
+        }
+    }
+
+    /// A session has lost its connection: its calls are kept for a while, and what has not started of them still runs.
+    fn detach(&mut self, session: SessionId) {
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        known.conn = None;
+        known.forget_at = self.now + self.limits.session_keep;
+        if let Some(record) = known.record.and_then(|record| self.records.get_mut(record.0)) {
+            record.conn = None;
+        }
+        self.detached.insert((known.forget_at, session));
+        while self.detached.len() > self.limits.max_detached as usize {
+            let Some((_, oldest)) = self.detached.pop_first() else { break };
+            self.forget(oldest);
+        }
     }
 
     fn handle_subscribe(&mut self, conn: ConnId, subscribe: Subscribe<'_>) -> Result<(), CloseReason> {
@@ -458,7 +559,7 @@ impl Server {
     fn replace(&mut self, now: Instant, old: ConnId) {
         if let Some(peer) = self.peers.get_mut(old) {
             peer.session.abort(now, ByeCode::Replaced, "a newer connection of this session has come");
-            self.leave(old, CloseReason::ByUs);
+            self.leave(old, CloseReason::Replaced);
             self.part(old);
         }
     }
@@ -472,21 +573,32 @@ impl Server {
         self.arm(conn);
     }
 
-    /// The connection serves no role from here on: its record goes, and its user hears of it.
+    /// Announces that a connection has something to write, if there is one and it was idle.
+    fn wake_conn(&mut self, conn: Option<ConnId>) {
+        if let Some((conn, peer)) = conn.and_then(|conn| Some((conn, self.peers.get_mut(conn)?))) {
+            wake(conn, peer, &mut self.actions);
+        }
+    }
+
+    /// The connection serves no role from here on, and its user hears of it. Its calls are kept if it was lost; if it
+    /// ended on purpose, they go with it.
     fn leave(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         self.half_open.retain(|other| *other != conn);
-        if let Some(session) = peer.session_id.take() {
-            if self.sessions.get(&session).is_some_and(|(serving, _)| *serving == conn) {
-                self.sessions.remove(&session);
+        let session = peer.session_id.take();
+        let role = core::mem::replace(&mut peer.role, PeerRole::Undecided);
+        let keep = matches!(role, PeerRole::Requester(_)) && is_resumable(&reason) && !self.stopping;
+        self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+        if let PeerRole::Subscriber(follower) = role {
+            self.publisher.leave(&follower, conn.slot());
+        }
+        let serves = |known: &Known| known.conn == Some(conn);
+        if let Some(session) = session.filter(|session| self.sessions.get(session).is_some_and(serves)) {
+            match keep {
+                true => self.detach(session),
+                false => self.forget(session),
             }
         }
-        match core::mem::replace(&mut peer.role, PeerRole::Undecided) {
-            PeerRole::Undecided => {}
-            PeerRole::Requester(mut table) => self.replier.leave(&mut table),
-            PeerRole::Subscriber(follower) => self.publisher.leave(&follower, conn.slot()),
-        }
-        self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
     }
 
     /// The connection is gone.
@@ -650,8 +762,11 @@ impl Server {
         if peer.session.takes_role_frames() && chunk.accepts_frames() {
             match &mut peer.role {
                 PeerRole::Undecided => {}
-                PeerRole::Requester(table) => {
-                    if let Some(buffer) = self.replier.take(table, &mut chunk) {
+                PeerRole::Requester(record) => {
+                    let record = self.records.get_mut(record.0);
+                    if let Some(buffer) =
+                        record.and_then(|record| self.replier.take(&mut record.table, &mut chunk))
+                    {
                         self.buffers.put(buffer);
                     }
                 }
@@ -676,6 +791,18 @@ impl Server {
 const MOST_ACKS: usize = 1_024;
 /// Bytes of control frames that may wait for a peer before it is no longer read from.
 const MOST_CONTROL_BYTES: usize = 64 * 1024;
+
+/// Whether a session may come back after its connection ended for this reason: it was lost, not closed.
+fn is_resumable(reason: &CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::StreamLost(_)
+            | CloseReason::NotReading
+            | CloseReason::Replaced
+            | CloseReason::FrameStalled { .. }
+            | CloseReason::Limit(LimitReached::SendQueues { .. })
+    )
+}
 
 /// Announces that a peer has something to write, if it was idle.
 fn wake(conn: ConnId, peer: &mut Peer, actions: &mut VecDeque<Action>) {
@@ -752,6 +879,7 @@ impl Machine for Server {
 
     fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
+        self.now = now;
         self.stats.received_bytes += bytes.len() as u64;
         peer.session.handle_heard();
         let mut deframer = peer.session.lend_deframer();
@@ -794,7 +922,8 @@ impl Machine for Server {
         }
     }
 
-    fn handle_closed(&mut self, _now: Instant, conn: ConnId, how: StreamEnd) {
+    fn handle_closed(&mut self, now: Instant, conn: ConnId, how: StreamEnd) {
+        self.now = now;
         let reason = match how {
             StreamEnd::TimedOut => CloseReason::NotReading,
             how => CloseReason::StreamLost(how),
@@ -803,6 +932,7 @@ impl Machine for Server {
     }
 
     fn handle_written(&mut self, now: Instant, conn: ConnId, chunk: Chunk, written: usize) {
+        self.now = now;
         self.stats.sent_bytes += written as u64;
         let Some(peer) = self.peers.get_mut(conn) else {
             self.buffers.put(chunk.into_buffer());
@@ -810,7 +940,11 @@ impl Machine for Server {
         };
         match &mut peer.role {
             PeerRole::Undecided => {}
-            PeerRole::Requester(table) => self.replier.handle_written(table, &chunk, written),
+            PeerRole::Requester(record) => {
+                if let Some(record) = self.records.get_mut(record.0) {
+                    self.replier.handle_written(&mut record.table, &chunk, written);
+                }
+            }
             PeerRole::Subscriber(follower) => {
                 if !chunk.is_tail() {
                     let grown = follower.handle_written(&chunk, written);
@@ -833,6 +967,11 @@ impl Machine for Server {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        while let Some((due, session)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
+            self.detached.remove(&(due, session));
+            self.forget(session);
+        }
         while let Some((due, conn)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, conn));
             self.fire(now, conn);
@@ -840,7 +979,9 @@ impl Machine for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(due, _)| *due)
+        let timer = self.timers.first().map(|(due, _)| *due);
+        let expiry = self.detached.first().map(|(due, _)| *due);
+        [timer, expiry].into_iter().flatten().min()
     }
 
     fn poll_action(&mut self) -> Option<Action> {

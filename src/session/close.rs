@@ -17,6 +17,8 @@ pub enum CloseReason {
     },
     /// We closed it on purpose.
     ByUs,
+    /// A newer connection of the same session has taken its place.
+    Replaced,
     /// The server refused the client.
     Rejected {
         /// Its reason.

@@ -48,6 +48,11 @@ pub struct Limits {
     pub not_reading_timeout: Duration,
     /// For which a sent call waits for its lost connection to come back. Default 3 s, never past its deadline.
     pub resume_wait: Duration,
+    /// For which a server keeps a session's record after its connection was lost, so that calls can be taken up again.
+    /// Default 60 s.
+    pub session_keep: Duration,
+    /// Records without a connection that a server keeps; the oldest goes first. Default 1 024.
+    pub max_detached: u32,
     /// Bytes of frames that are not whole yet, all connections together. Default 64 MiB.
     pub partial_frames_bytes: u64,
     /// Bytes of arguments that wait for their function, all clients together. Default 32 MiB.
@@ -88,6 +93,8 @@ impl Default for Limits {
             frame_progress_timeout: Duration::from_secs(30),
             not_reading_timeout: Duration::from_secs(120),
             resume_wait: Duration::from_secs(3),
+            session_keep: Duration::from_secs(60),
+            max_detached: 1_024,
             partial_frames_bytes: 64 * MIB,
             queued_arguments_bytes: 32 * MIB,
             results_bytes: 64 * MIB,
@@ -111,6 +118,7 @@ impl Limits {
             max_connections: 64,
             max_half_open: 16,
             max_in_flight: 64,
+            max_detached: 16,
             log_bytes: 512 * KIB,
             log_messages: 4_096,
             partial_frames_bytes: 256 * KIB,
