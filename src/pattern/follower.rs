@@ -25,7 +25,15 @@ pub(crate) const POSITION_BYTES: u64 = 8;
 pub(crate) struct Follower {
     /// The set as the client sent it; complete once `follow` is decided.
     pub(crate) set: PrefixSet,
+    /// The set that a handshake is sending, until it is complete. While it is there, nothing is written.
+    pub(crate) incoming: Option<PrefixSet>,
     follow: Follow,
+    /// The position and the slot at which the account began.
+    account_start: (u64, Slot),
+    /// It has just come back: what the log has is replayed, all of it.
+    replays: bool,
+    /// What has matched in this account, if it is kept by prefixes.
+    account_matched: u64,
     /// Subscribed frames to come, in the order of their places.
     acks: VecDeque<Ack>,
     /// Everything matching below this sequence number precedes whatever is queued next. Invariant: never below a
@@ -57,15 +65,20 @@ enum Follow {
     Nothing,
     /// The set is the empty prefix: a cursor is all it needs, because every publication matches.
     Everything { next: Slot },
-    /// A set of prefixes: the slots of what matched, oldest first, and how many were dropped before the first ack.
-    Matched { pending: VecDeque<Slot>, taken: VecDeque<Slot>, dropped: u64 },
+    /// A set of prefixes: the slots of what matched, oldest first (written, in a chunk, pending), and how many were
+    /// dropped before the first ack. What was written is remembered while the log has it: it may be lost on its way.
+    Matched { written: VecDeque<Slot>, taken: VecDeque<Slot>, pending: VecDeque<Slot>, dropped: u64 },
 }
 
 impl Follower {
     pub(crate) fn new() -> Self {
         Follower {
             set: PrefixSet::default(),
+            incoming: Some(PrefixSet::default()),
             follow: Follow::Nothing,
+            account_start: (0, 0),
+            replays: false,
+            account_matched: 0,
             acks: VecDeque::new(),
             reached: 0,
             quiet: false,
@@ -74,14 +87,70 @@ impl Follower {
         }
     }
 
-    /// The set is complete and in force for what is published from now on.
-    pub(crate) fn begin(&mut self, log: &Log, head: u64) {
+    /// The set is complete and in force for what is published from now on: an account begins. Returns by how many
+    /// places the memory of places grew.
+    pub(crate) fn begin(&mut self, log: &Log, head: u64) -> i64 {
+        let before = self.positions();
         self.reached = head;
-        self.follow = if self.set.len() == 1 && self.set.contains("") {
+        self.account_start = (head, log.next_slot());
+        self.account_matched = 0;
+        self.acks.clear();
+        self.follow = if self.set.is_everything() {
             Follow::Everything { next: log.next_slot() }
         } else {
-            Follow::Matched { pending: VecDeque::new(), taken: VecDeque::new(), dropped: 0 }
+            Follow::Matched {
+                written: VecDeque::new(),
+                taken: VecDeque::new(),
+                pending: VecDeque::new(),
+                dropped: 0,
+            }
         };
+        grown(before, self.positions())
+    }
+
+    /// The subscriber is back and has everything matching below `next_seq`, `accounted` messages in this account: the
+    /// rest is pending again as far as the log has it, and what it has not is an exact gap. Returns by how many
+    /// places the memory of places grew; `None` if the numbers cannot be.
+    pub(crate) fn resume(&mut self, log: &Log, head: u64, next_seq: u64, accounted: u64) -> Option<i64> {
+        let before = self.positions();
+        let (start, start_slot) = self.account_start;
+        if next_seq < start || next_seq > head {
+            return None;
+        }
+        match &mut self.follow {
+            Follow::Nothing => return None,
+            Follow::Everything { next } => {
+                // Everything published since the account began was stored, in slots without a gap.
+                if accounted != next_seq - start {
+                    return None;
+                }
+                *next = start_slot + accounted;
+            }
+            Follow::Matched { written, taken, pending, dropped } => {
+                let unsure = written.drain(..).chain(taken.drain(..));
+                let mut received = VecDeque::new();
+                let mut missing = VecDeque::new();
+                for slot in unsure.chain(pending.drain(..)) {
+                    match log.seq(slot) {
+                        Some(seq) if seq < next_seq => received.push_back(slot),
+                        Some(_) => missing.push_back(slot),
+                        // Evicted: received or lost, as the counts say.
+                        None => {}
+                    }
+                }
+                let lost = self.account_matched.checked_sub(accounted)?.checked_sub(missing.len() as u64)?;
+                (*written, *pending, *dropped) = (received, missing, lost);
+            }
+        }
+        self.acks.clear();
+        self.replays = true;
+        self.reached = next_seq;
+        Some(grown(before, self.positions()))
+    }
+
+    /// The connection is gone: a set that was on its way is forgotten. Returns it.
+    pub(crate) fn detach(&mut self) -> Option<PrefixSet> {
+        self.incoming.take()
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -100,19 +169,25 @@ impl Follower {
 
     /// A publication matched. Returns by how many places the memory of places grew.
     pub(crate) fn handle_match(&mut self, slot: Slot, log: &Log) -> i64 {
-        let Follow::Matched { pending, dropped, .. } = &mut self.follow else { return 0 };
-        let before = pending.len() as u64;
+        let before = self.positions();
+        let Follow::Matched { written, pending, dropped, .. } = &mut self.follow else { return 0 };
+        while written.front().is_some_and(|slot| *slot < log.first_slot()) {
+            written.pop_front();
+        }
         drop_lapped(pending, dropped, &mut self.acks, log.first_slot());
         pending.push_back(slot);
-        grown(before, pending.len() as u64)
+        self.account_matched += 1;
+        grown(before, self.positions())
     }
 
-    /// Gives up the older half of its places: the budget of all places together is used up. Returns by how many
-    /// places the memory of places grew.
+    /// Gives up the places of what was written, or else the older half of the others: the budget of all places
+    /// together is used up. Returns by how many places the memory of places grew.
     pub(crate) fn drop_older_half(&mut self) -> i64 {
         let before = self.positions();
-        if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
-            if let Some(&middle) = pending.get(pending.len() / 2) {
+        if let Follow::Matched { written, pending, dropped, .. } = &mut self.follow {
+            if !written.is_empty() {
+                *written = VecDeque::new();
+            } else if let Some(&middle) = pending.get(pending.len() / 2) {
                 drop_lapped(pending, dropped, &mut self.acks, middle + 1);
                 pending.shrink_to_fit();
             }
@@ -128,19 +203,22 @@ impl Follower {
     /// Places held.
     pub(crate) fn positions(&self) -> u64 {
         match &self.follow {
-            Follow::Matched { pending, taken, .. } => (pending.len() + taken.len()) as u64,
+            Follow::Matched { written, taken, pending, .. } => {
+                (written.len() + taken.len() + pending.len()) as u64
+            }
             _ => 0,
         }
     }
 
     /// Whether [`Follower::take`] or [`Follower::render`] would have something to write.
     pub(crate) fn wants_transmit(&self, log: &Log) -> bool {
-        !self.acks.is_empty()
+        self.incoming.is_none()
+            && (!self.acks.is_empty()
             || match &self.follow {
                 Follow::Nothing => false,
                 Follow::Everything { next } => *next < log.next_slot(),
                 Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
-            }
+            })
     }
 
     /// This connection's position: everything matching below it precedes whatever is written now.
@@ -159,8 +237,12 @@ impl Follower {
     /// Who was lapped goes on from the oldest of the log's newest three quarters, so that it is not lapped again at
     /// once. A gap never reaches over an acknowledgement: on either side of it another set ruled.
     pub(crate) fn render(&mut self, session: &mut Session, log: &Log, head: u64) -> i64 {
+        if self.incoming.is_some() {
+            return 0;
+        }
         let before = self.positions();
         let resume = self.resume_slot(log);
+        self.replays = false;
         if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
             drop_lapped(pending, dropped, &mut self.acks, resume);
         }
@@ -207,7 +289,9 @@ impl Follower {
                     || pending.front().is_some_and(|slot| *slot < log.first_slot())
             }
         };
-        if lapped {
+        if lapped && self.replays {
+            log.first_slot()
+        } else if lapped {
             log.recovery_slot()
         } else {
             0
@@ -232,6 +316,9 @@ impl Follower {
     /// Appends whole frames from the log until the chunk is full, the stream is read up, or an acknowledgement's
     /// place has come.
     pub(crate) fn take(&mut self, chunk: &mut Chunk, log: &Log) {
+        if self.incoming.is_some() {
+            return;
+        }
         let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
         match &mut self.follow {
             Follow::Nothing => {}
@@ -252,7 +339,7 @@ impl Follower {
                     *next += 1;
                 }
             }
-            Follow::Matched { pending, taken, .. } => {
+            Follow::Matched { taken, pending, .. } => {
                 while let Some(&slot) = pending.front() {
                     let reached = log.seq(slot).is_none_or(|seq| seq >= bound);
                     let Some(frame) = log.frame(slot).filter(|_| !reached) else { break };
@@ -286,8 +373,8 @@ impl Follower {
             Follow::Nothing => {}
             // Every stored publication matches, so the frames of a chunk lie in slots without a gap.
             Follow::Everything { next } => *next -= untouched,
-            Follow::Matched { pending, taken, dropped } => {
-                taken.drain(..done);
+            Follow::Matched { written, taken, pending, dropped } => {
+                written.extend(taken.drain(..done));
                 if *dropped > 0 {
                     // While the chunk was out, places behind it were given up. A gap names the stretch in which
                     // messages are missing, so those before them go with them.

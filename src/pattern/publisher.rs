@@ -8,9 +8,11 @@ use alloc::vec::Vec;
 use super::follower::{Follower, POSITION_BYTES};
 use super::log::{Log, LogLimits};
 use super::prefix::PrefixIndex;
-use super::set;
+use super::set::{self, PrefixSet};
 use crate::session::{LimitReached, Limits, Violation};
-use crate::wire::{publish_frame_len, Frame, Prefixes, Publish, LENGTH_BYTES, MAX_NAME_BYTES};
+use crate::wire::{
+    publish_frame_len, Frame, Gap, Lost, Prefixes, Publish, Start, LENGTH_BYTES, MAX_NAME_BYTES,
+};
 
 /// What became of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,19 +204,19 @@ impl Publisher {
         peer: u32,
         prefixes: Prefixes<'_>,
     ) -> Result<Result<(), Violation>, LimitReached> {
+        let everything = follower.is_everything();
         for prefix in prefixes.iter() {
-            if follower.is_everything() {
-                if !prefix.is_empty() {
-                    return Ok(Err(Violation::PrefixesBesideEverything));
-                }
-                continue;
+            if everything && !prefix.is_empty() {
+                return Ok(Err(Violation::PrefixesBesideEverything));
             }
-            if !follower.set.insert(prefix) {
+            let in_force = follower.incoming.is_none();
+            let set = follower.incoming.as_mut().unwrap_or(&mut follower.set);
+            if !set.insert(prefix) {
                 continue;
             }
             self.prefix_bytes += set::cost(prefix);
             self.stats.prefixes += 1;
-            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes {
+            if set.len() > self.max_prefixes as usize || set.bytes() > self.max_prefix_bytes {
                 return Ok(Err(Violation::TooManyPrefixes {
                     limit_count: self.max_prefixes,
                     limit_bytes: self.max_prefix_bytes,
@@ -223,23 +225,73 @@ impl Publisher {
             if self.prefix_bytes > self.prefixes_limit {
                 return Err(LimitReached::Prefixes { limit: self.prefixes_limit });
             }
-            if follower.has_begun() {
+            if in_force {
                 self.index.insert(prefix, peer);
             }
         }
         Ok(Ok(()))
     }
 
-    /// The follower's set is complete: publications reach it from the head on.
-    pub(crate) fn begin(&mut self, follower: &mut Follower, peer: u32) {
-        follower.begin(&self.log, self.head);
-        self.stats.subscribers += 1;
-        if follower.is_everything() {
-            self.everything.push(peer);
-            return;
+    /// The set that a handshake sent is complete: it is in force from the head on, and `start` says from where on the
+    /// subscriber wants what was published before. Returns what it has certainly or perhaps missed, if that cannot
+    /// come out of the log.
+    pub(crate) fn complete(
+        &mut self,
+        follower: &mut Follower,
+        peer: u32,
+        start: Start,
+    ) -> Result<Option<Gap>, Violation> {
+        let Some(set) = follower.incoming.take() else { return Ok(None) };
+        let back = follower.has_begun();
+        if back && (follower.is_everything() != set.is_everything()) {
+            self.forget_incoming(&set);
+            return Err(Violation::PrefixesBesideEverything);
         }
-        for prefix in follower.set.iter() {
-            self.index.insert(prefix, peer);
+        if let (true, Start::Resume { next_seq, accounted }) = (back, start) {
+            let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
+            self.exchange(follower, peer, set);
+            let grown = resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
+            self.note_positions(grown);
+            return Ok(None);
+        }
+        self.exchange(follower, peer, set);
+        let grown = follower.begin(&self.log, self.head);
+        self.note_positions(grown);
+        if !back {
+            self.stats.subscribers += 1;
+            if follower.is_everything() {
+                self.everything.push(peer);
+            }
+        }
+        Ok(start_gap(start, self.head))
+    }
+
+    /// Puts a complete set in the place of the one before.
+    fn exchange(&mut self, follower: &mut Follower, peer: u32, set: PrefixSet) {
+        let before = core::mem::replace(&mut follower.set, set);
+        for prefix in before.iter().filter(|prefix| !follower.set.contains(prefix)) {
+            self.index.remove(prefix, peer);
+        }
+        if !follower.set.is_everything() {
+            for prefix in follower.set.iter().filter(|prefix| !before.contains(prefix)) {
+                self.index.insert(prefix, peer);
+            }
+        }
+        self.forget_incoming(&before);
+    }
+
+    /// A set that is in no force any more, or never was, leaves the budget.
+    fn forget_incoming(&mut self, set: &PrefixSet) {
+        for prefix in set.iter() {
+            self.prefix_bytes = self.prefix_bytes.saturating_sub(set::cost(prefix));
+            self.stats.prefixes = self.stats.prefixes.saturating_sub(1);
+        }
+    }
+
+    /// The follower's connection is gone, and its record stays.
+    pub(crate) fn detach(&mut self, follower: &mut Follower) {
+        if let Some(set) = follower.detach() {
+            self.forget_incoming(&set);
         }
     }
 
@@ -268,7 +320,8 @@ impl Publisher {
     }
 
     /// The follower's connection is gone, and its record with it.
-    pub(crate) fn leave(&mut self, follower: &Follower, peer: u32) {
+    pub(crate) fn leave(&mut self, follower: &mut Follower, peer: u32) {
+        self.detach(follower);
         for prefix in follower.set.iter() {
             self.forget(prefix, peer);
         }
@@ -312,6 +365,18 @@ impl Publisher {
             ..self.stats
         }
     }
+}
+
+/// What a subscriber that was here before has missed. Its record is gone, so it cannot be known exactly.
+fn start_gap(start: Start, head: u64) -> Option<Gap> {
+    let before = match start {
+        Start::Fresh => return None,
+        Start::From { seq } => seq,
+        Start::Resume { next_seq, .. } => next_seq,
+    };
+    // Nothing was published meanwhile: nothing can have been lost.
+    let missed = head.checked_sub(before).filter(|missed| *missed > 0)?;
+    Some(Gap { before, after: head, lost: Lost::AtMost(missed) })
 }
 
 /// What the index may keep of its answers: a part of what the prefixes themselves may take.

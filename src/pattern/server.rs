@@ -12,13 +12,14 @@ use core::net::SocketAddr;
 use super::admission::Admission;
 use super::follower::Follower;
 use super::peers::{Peers, RecordId};
+use super::set::PrefixSet;
 use super::publisher::{PublishError, Published, Publisher, PublisherStats};
 use super::replier::{CallTable, NotStarted, Replier, ReplierStats, Ticket, Work};
 use super::{Action, Buffers, ConnId, DialError, Machine};
 use crate::session::{Chunk, CloseReason, LimitReached, Limits, Session, Side, StreamEnd, Taken, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    self, ByeCode, Frame, Gap, Heartbeat, Hello, Lost, Refusal, RejectCode, Role, SessionId, Start, Status, Subscribe,
+    self, ByeCode, Frame, Heartbeat, Hello, Refusal, RejectCode, Role, SessionId, Status, Subscribe,
     Unsubscribe, Welcome, HANDSHAKE_MAX_FRAME,
 };
 
@@ -106,8 +107,8 @@ pub struct Server {
     half_open: VecDeque<ConnId>,
     /// What is known of each session that has a connection, or had one not long ago.
     sessions: BTreeMap<SessionId, Known>,
-    /// The calls of each requester, connected or not.
-    records: Peers<CallRecord>,
+    /// The calls of each requester and the place of each subscriber, connected or not.
+    records: Peers<Record>,
     /// Records without a connection: when they are forgotten, oldest first.
     detached: BTreeSet<(Instant, SessionId)>,
     /// The last moment that was handed in.
@@ -130,7 +131,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Peer {
     session: Session,
-    role: PeerRole,
+    /// What it serves; none before the handshake and after the end.
+    record: Option<RecordId>,
     addr: SocketAddr,
     /// Nothing to write was found at the last look; the next thing to write is announced by an action.
     idle: bool,
@@ -153,26 +155,41 @@ struct Known {
     conn: Option<ConnId>,
     /// The newest attempt seen.
     attempt: u64,
-    /// Its calls, if it is a requester's.
-    record: Option<RecordId>,
+    /// Its calls, or its place in the log.
+    record: RecordId,
     /// When it is forgotten. Invariant: stands in `detached` exactly while there is no connection.
     forget_at: Instant,
 }
 
-/// The calls of one session and where their answers go.
+/// What is kept of one session, and where its frames go.
 #[derive(Debug)]
-struct CallRecord {
-    table: CallTable,
+struct Record {
+    role: RecordRole,
     conn: Option<ConnId>,
     /// The largest frame that the client accepts.
     max_frame: u32,
 }
 
 #[derive(Debug)]
-enum PeerRole {
-    Undecided,
-    Requester(RecordId),
+enum RecordRole {
+    Requester(CallTable),
     Subscriber(Follower),
+}
+
+impl Record {
+    fn table(&mut self) -> Option<&mut CallTable> {
+        match &mut self.role {
+            RecordRole::Requester(table) => Some(table),
+            RecordRole::Subscriber(_) => None,
+        }
+    }
+
+    fn follower(&mut self) -> Option<&mut Follower> {
+        match &mut self.role {
+            RecordRole::Subscriber(follower) => Some(follower),
+            RecordRole::Requester(_) => None,
+        }
+    }
 }
 
 impl Server {
@@ -220,10 +237,11 @@ impl Server {
             return Err(PublishError::Stopped);
         }
         let longest = self.publisher.longest();
-        let (peers, actions) = (&mut self.peers, &mut self.actions);
+        let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
         let published = self.publisher.publish(topic, data, |log, slot, place| {
-            let Some((conn, peer)) = peers.in_slot(slot) else { return 0 };
-            let PeerRole::Subscriber(follower) = &mut peer.role else { return 0 };
+            let Some((_, record)) = records.in_slot(slot) else { return 0 };
+            let conn = record.conn;
+            let Some(follower) = record.follower() else { return 0 };
             let grown = match place {
                 Some(place) => follower.handle_match(place, log),
                 None => {
@@ -231,7 +249,9 @@ impl Server {
                     0
                 }
             };
-            wake(conn, peer, actions);
+            if let Some((conn, peer)) = conn.and_then(|conn| Some((conn, peers.get_mut(conn)?))) {
+                wake(conn, peer, actions);
+            }
             grown
         })?;
         if self.publisher.longest() > longest {
@@ -249,8 +269,9 @@ impl Server {
     /// It is not to be started, and why.
     pub fn start(&mut self, now: Instant, ticket: Ticket) -> Result<Vec<u8>, NotStarted> {
         let record = self.records.get_mut(ticket.record.0).ok_or(NotStarted::Withdrawn)?;
-        let conn = record.conn;
-        let started = self.replier.start(now, &mut record.table, ticket.id, record.max_frame);
+        let (conn, max_frame) = (record.conn, record.max_frame);
+        let table = record.table().ok_or(NotStarted::Withdrawn)?;
+        let started = self.replier.start(now, table, ticket.id, max_frame);
         if started == Err(NotStarted::Expired) {
             self.wake_conn(conn);
         }
@@ -261,12 +282,12 @@ impl Server {
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
         let closing = |conn| self.peers.get(conn).is_some_and(|peer: &Peer| !peer.session.takes_role_frames());
         let record = self.records.get_mut(ticket.record.0).filter(|record| !record.conn.is_some_and(closing));
-        let Some(record) = record else {
+        let ends = record.as_ref().map(|record| (record.conn, record.max_frame));
+        let (Some((conn, max_frame)), Some(table)) = (ends, record.and_then(Record::table)) else {
             self.replier.stats.dropped_results += 1;
             return false;
         };
-        let conn = record.conn;
-        let waited_for = self.replier.reply(&mut record.table, ticket.id, status, payload, record.max_frame);
+        let waited_for = self.replier.reply(table, ticket.id, status, payload, max_frame);
         if waited_for {
             self.wake_conn(conn);
         }
@@ -279,10 +300,10 @@ impl Server {
         self.stopping = true;
         for conn in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
-            if let PeerRole::Requester(record) = peer.role {
-                if let Some(record) = self.records.get_mut(record.0) {
-                    self.replier.refuse_queued(&mut record.table, Refusal::ShuttingDown, record.max_frame);
-                }
+            let max_frame = peer.session.peer_max_frame();
+            let record = peer.record.and_then(|record| self.records.get_mut(record.0));
+            if let Some(table) = record.and_then(Record::table) {
+                self.replier.refuse_queued(table, Refusal::ShuttingDown, max_frame);
             }
             if peer.session.is_greeting() {
                 self.drop_peer(conn, CloseReason::ByUs);
@@ -336,8 +357,8 @@ impl Server {
     /// What has been counted so far.
     pub fn stats(&mut self) -> ServerStats {
         let mut publisher = self.publisher.stats();
-        for (_, peer) in self.peers.iter_mut() {
-            if let PeerRole::Subscriber(follower) = &peer.role {
+        for (_, record) in self.records.iter_mut() {
+            if let Some(follower) = record.follower() {
                 publisher.sent += follower.sent;
                 publisher.lost += follower.lost;
             }
@@ -356,32 +377,29 @@ impl Server {
     fn handle_frame(&mut self, now: Instant, conn: ConnId, frame: Frame<'_>) -> Result<(), CloseReason> {
         let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
         let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() });
-        match (&mut peer.role, frame) {
-            (PeerRole::Undecided, Frame::Hello(hello)) => {
-                self.handle_hello(now, conn, hello);
-                Ok(())
-            }
-            (PeerRole::Undecided, _) => Err(unexpected),
+        let Some(id) = peer.record else {
+            let Frame::Hello(hello) = frame else { return Err(unexpected) };
+            self.handle_hello(now, conn, hello);
+            return Ok(());
+        };
+        let Some(Record { role, max_frame, .. }) = self.records.get_mut(id.0) else { return Ok(()) };
+        match (role, frame) {
             (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
-            (PeerRole::Requester(id), Frame::Request { header, arguments }) => {
-                let Some(record) = self.records.get_mut(id.0) else { return Ok(()) };
-                let CallRecord { table, max_frame, .. } = record;
-                let work = self.replier.handle_request(now, table, *id, header, arguments, *max_frame);
+            (RecordRole::Requester(table), Frame::Request { header, arguments }) => {
+                let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
                 match work.map_err(CloseReason::Protocol)? {
                     Some(work) => self.events.push_back(ServerEvent::Work(work)),
                     None => wake(conn, peer, &mut self.actions),
                 }
                 Ok(())
             }
-            (PeerRole::Requester(id), Frame::Settle(settle)) => {
-                if let Some(record) = self.records.get_mut(id.0) {
-                    self.replier.handle_settle(&mut record.table, settle);
-                }
+            (RecordRole::Requester(table), Frame::Settle(settle)) => {
+                self.replier.handle_settle(table, settle);
                 Ok(())
             }
-            (PeerRole::Subscriber(_), Frame::Subscribe(subscribe)) => self.handle_subscribe(conn, subscribe),
-            (PeerRole::Subscriber(_), Frame::Unsubscribe(unsubscribe)) => {
-                self.handle_unsubscribe(conn, unsubscribe)
+            (RecordRole::Subscriber(_), Frame::Subscribe(subscribe)) => self.handle_subscribe(conn, id, subscribe),
+            (RecordRole::Subscriber(_), Frame::Unsubscribe(unsubscribe)) => {
+                self.handle_unsubscribe(conn, id, unsubscribe)
             }
             _ => Err(unexpected),
         }
@@ -407,126 +425,141 @@ impl Server {
                 self.replace(now, old);
             }
         }
-        let kept = self.take_up(conn, &hello);
+        let (record, known) = self.take_up(conn, &hello);
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        peer.session_id = Some(hello.session);
+        (peer.session_id, peer.record) = (Some(hello.session), Some(record));
         let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
-        let welcome = Welcome::new(self.epoch, kept.is_some(), interval, self.limits.max_frame_bytes);
+        let welcome = Welcome::new(self.epoch, known, interval, self.limits.max_frame_bytes);
         peer.session.establish(now, hello.max_frame);
         peer.session.send_control(&Frame::Welcome(welcome));
         let subscriber = hello.role == Role::Subscriber;
-        peer.role = if subscriber {
-            PeerRole::Subscriber(Follower::new())
-        } else {
+        if !subscriber {
             // The first frame behind the handshake tells the client that it is served, not only let in.
             let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
             peer.session.send_control(&Frame::Heartbeat(heartbeat));
-            let max_frame = hello.max_frame.min(self.limits.max_frame_bytes);
-            let record = kept.unwrap_or_else(|| {
-                RecordId(self.records.insert(CallRecord { table: CallTable::default(), conn: None, max_frame }))
-            });
-            if let Some(kept) = self.records.get_mut(record.0) {
-                (kept.conn, kept.max_frame) = (Some(conn), max_frame);
-            }
-            if let Some(known) = self.sessions.get_mut(&hello.session) {
-                known.record = Some(record);
-            }
-            PeerRole::Requester(record)
-        };
+        }
         self.stats.welcomed += 1;
         self.events.push_back(ServerEvent::Joined { conn, peer: peer.addr, subscriber });
         wake(conn, peer, &mut self.actions);
     }
 
-    /// The session has this connection from here on. Returns its calls, if it was here before and they were kept.
-    fn take_up(&mut self, conn: ConnId, hello: &Hello<'_>) -> Option<RecordId> {
-        let before = self.sessions.remove(&hello.session);
-        let mut record = None;
-        if let Some(before) = before {
-            self.detached.remove(&(before.forget_at, hello.session));
-            record = before.record;
-        }
-        if hello.role == Role::Requester {
-            let kept = record.and_then(|record| self.records.get_mut(record.0));
-            if let Some(kept) = kept {
-                self.replier.resume(&mut kept.table);
+    /// The session has this connection from here on. Returns its record, and whether it is one that was kept.
+    fn take_up(&mut self, conn: ConnId, hello: &Hello<'_>) -> (RecordId, bool) {
+        let max_frame = hello.max_frame.min(self.limits.max_frame_bytes);
+        let kept = self.sessions.get(&hello.session).map(|known| (known.record, known.forget_at));
+        let mut found = None;
+        if let Some((id, forget_at)) = kept {
+            self.detached.remove(&(forget_at, hello.session));
+            match (self.records.get_mut(id.0).map(|record| &mut record.role), hello.role) {
+                (Some(RecordRole::Requester(table)), Role::Requester) => {
+                    self.replier.resume(table);
+                    found = Some(id);
+                }
+                (Some(RecordRole::Subscriber(follower)), Role::Subscriber) => {
+                    follower.incoming = Some(PrefixSet::default());
+                    found = Some(id);
+                }
+                // The same session in another role: that one is over.
+                _ => self.forget(hello.session),
             }
-        } else {
-            self.free(record.take());
         }
-        let known = Known { conn: Some(conn), attempt: hello.attempt, record, forget_at: Instant::NEVER };
+        let id = found.unwrap_or_else(|| {
+            let role = match hello.role {
+                Role::Requester => RecordRole::Requester(CallTable::default()),
+                Role::Subscriber => RecordRole::Subscriber(Follower::new()),
+            };
+            RecordId(self.records.insert(Record { role, conn: None, max_frame }))
+        });
+        if let Some(record) = self.records.get_mut(id.0) {
+            (record.conn, record.max_frame) = (Some(conn), max_frame);
+        }
+        let known = Known { conn: Some(conn), attempt: hello.attempt, record: id, forget_at: Instant::NEVER };
         self.sessions.insert(hello.session, known);
-        record
+        (id, found.is_some())
     }
 
-    /// The calls of a session that nobody will come back for.
-    fn free(&mut self, record: Option<RecordId>) {
-        if let Some(mut record) = record.and_then(|record| self.records.remove(record.0)) {
-            self.replier.leave(&mut record.table);
-        }
-    }
-
-    /// A session is forgotten, with what has not started of its calls.
+    /// A session is forgotten, with what has not started of its calls, or with its place in the log.
     fn forget(&mut self, session: SessionId) {
-        if let Some(known) = self.sessions.remove(&session) {
-            self.free(known.record);
+        let Some(known) = self.sessions.remove(&session) else { return };
+        match self.records.remove(known.record.0).map(|record| record.role) {
+            Some(RecordRole::Requester(mut table)) => self.replier.leave(&mut table),
+            Some(RecordRole::Subscriber(mut follower)) => {
+                self.publisher.leave(&mut follower, known.record.0.slot());
+            }
+            None => {}
         }
     }
 
-    /// A session has lost its connection: its calls are kept for a while, and what has not started of them still runs.
+    /// A session has lost its connection. Its record is kept for a while: what has not started of its calls still
+    /// runs, and what matches its set still counts. A record lives whole or not at all.
     fn detach(&mut self, session: SessionId) {
         let Some(known) = self.sessions.get_mut(&session) else { return };
-        known.conn = None;
+        let Some(record) = self.records.get_mut(known.record.0) else { return };
+        (known.conn, record.conn) = (None, None);
         known.forget_at = self.now + self.limits.session_keep;
-        if let Some(record) = known.record.and_then(|record| self.records.get_mut(record.0)) {
-            record.conn = None;
-        }
         self.detached.insert((known.forget_at, session));
+        if let RecordRole::Subscriber(follower) = &mut record.role {
+            self.publisher.detach(follower);
+            if !follower.has_begun() {
+                self.detached.remove(&(known.forget_at, session));
+                return self.forget(session);
+            }
+        }
         while self.detached.len() > self.limits.max_detached as usize {
             let Some((_, oldest)) = self.detached.pop_first() else { break };
             self.forget(oldest);
         }
     }
 
-    fn handle_subscribe(&mut self, conn: ConnId, subscribe: Subscribe<'_>) -> Result<(), CloseReason> {
-        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
-        let PeerRole::Subscriber(follower) = &mut peer.role else { return Ok(()) };
+    fn handle_subscribe(
+        &mut self,
+        conn: ConnId,
+        id: RecordId,
+        subscribe: Subscribe<'_>,
+    ) -> Result<(), CloseReason> {
         let publisher = &mut self.publisher;
+        let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) else { return Ok(()) };
         publisher
-            .subscribe(follower, conn.slot(), subscribe.prefixes)
+            .subscribe(follower, id.0.slot(), subscribe.prefixes)
             .map_err(CloseReason::Limit)?
             .map_err(CloseReason::Protocol)?;
-        match (follower.has_begun(), subscribe.start) {
+        let mut gap = None;
+        match (follower.incoming.is_some(), subscribe.start) {
             // The set is not complete yet: one answer for all of it, at its end.
-            (false, None) => return Ok(()),
-            (false, Some(start)) => {
-                publisher.begin(follower, conn.slot());
-                let head = publisher.head();
-                if let Some(gap) = start_gap(start, head) {
-                    peer.session.send_control(&Frame::Gap(gap));
-                }
-                follower.acknowledge(subscribe.ticket, publisher.log(), head);
+            (true, None) => return Ok(()),
+            (true, Some(start)) => {
+                gap = publisher.complete(follower, id.0.slot(), start).map_err(CloseReason::Protocol)?;
             }
-            (true, None) => follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head()),
-            (true, Some(_)) => {
+            (false, None) => {}
+            (false, Some(_)) => {
                 return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Subscribe }));
             }
         }
-        wake(conn, peer, &mut self.actions);
+        follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head());
+        if let Some(peer) = self.peers.get_mut(conn) {
+            if let Some(gap) = gap {
+                peer.session.send_control(&Frame::Gap(gap));
+            }
+            wake(conn, peer, &mut self.actions);
+        }
         Ok(())
     }
 
-    fn handle_unsubscribe(&mut self, conn: ConnId, unsubscribe: Unsubscribe<'_>) -> Result<(), CloseReason> {
-        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
-        let PeerRole::Subscriber(follower) = &mut peer.role else { return Ok(()) };
-        if !follower.has_begun() {
+    fn handle_unsubscribe(
+        &mut self,
+        conn: ConnId,
+        id: RecordId,
+        unsubscribe: Unsubscribe<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) else { return Ok(()) };
+        if follower.incoming.is_some() {
             return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Unsubscribe }));
         }
         self.publisher
-            .unsubscribe(follower, conn.slot(), unsubscribe.prefixes)
+            .unsubscribe(follower, id.0.slot(), unsubscribe.prefixes)
             .map_err(CloseReason::Protocol)?;
         follower.acknowledge(unsubscribe.ticket, self.publisher.log(), self.publisher.head());
-        wake(conn, peer, &mut self.actions);
+        self.wake_conn(Some(conn));
         Ok(())
     }
 
@@ -586,12 +619,9 @@ impl Server {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         self.half_open.retain(|other| *other != conn);
         let session = peer.session_id.take();
-        let role = core::mem::replace(&mut peer.role, PeerRole::Undecided);
-        let keep = matches!(role, PeerRole::Requester(_)) && is_resumable(&reason) && !self.stopping;
+        peer.record = None;
+        let keep = is_resumable(&reason) && !self.stopping;
         self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
-        if let PeerRole::Subscriber(follower) = role {
-            self.publisher.leave(&follower, conn.slot());
-        }
         let serves = |known: &Known| known.conn == Some(conn);
         if let Some(session) = session.filter(|session| self.sessions.get(session).is_some_and(serves)) {
             match keep {
@@ -605,7 +635,7 @@ impl Server {
     fn drop_peer(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let reason = peer.ending.take().unwrap_or(reason);
-        if !peer.session.is_closing() || !matches!(peer.role, PeerRole::Undecided) {
+        if !peer.session.is_closing() || peer.record.is_some() {
             self.leave(conn, reason);
         }
         let Some(peer) = self.peers.remove(conn) else { return };
@@ -623,7 +653,8 @@ impl Server {
         for conn in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             let small = peer.session.peer_max_frame() < longest;
-            if small && matches!(peer.role, PeerRole::Subscriber(_)) {
+            let record = peer.record.and_then(|record| self.records.get_mut(record.0));
+            if small && record.and_then(Record::follower).is_some() {
                 self.drop_peer(conn, CloseReason::Limit(LimitReached::PeerFrame { needed: longest }));
             }
         }
@@ -631,8 +662,8 @@ impl Server {
 
     /// The memory of places in the log is above its budget: whoever has many gives up the older half.
     fn shed_positions(&mut self, above: u64) {
-        for (_, peer) in self.peers.iter_mut() {
-            let PeerRole::Subscriber(follower) = &mut peer.role else { continue };
+        for (_, record) in self.records.iter_mut() {
+            let Some(follower) = record.follower() else { continue };
             if follower.positions() > above {
                 let grown = follower.drop_older_half();
                 self.publisher.note_positions(grown);
@@ -703,10 +734,8 @@ impl Server {
     /// takes answers for, is left to its kernel.
     fn steer(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        let acks = match &peer.role {
-            PeerRole::Subscriber(follower) => follower.waiting_acks(),
-            _ => 0,
-        };
+        let record = peer.record.and_then(|record| self.records.get_mut(record.0));
+        let acks = record.and_then(Record::follower).map_or(0, |follower| follower.waiting_acks());
         let pause = peer.waits || acks > MOST_ACKS || peer.session.control_len() > MOST_CONTROL_BYTES;
         match (peer.session.is_paused(), pause) {
             (false, true) => peer.session.pause(),
@@ -725,10 +754,11 @@ impl Server {
             return None;
         }
         let publisher = &mut self.publisher;
+        let mut record = peer.record.and_then(|record| self.records.get_mut(record.0));
         if peer.session.begun().is_none() {
             let heartbeat = peer.session.poll_heartbeat(now);
-            match &mut peer.role {
-                PeerRole::Subscriber(follower) if peer.session.takes_role_frames() => {
+            match record.as_mut().map(|record| &mut record.role) {
+                Some(RecordRole::Subscriber(follower)) if peer.session.takes_role_frames() => {
                     let grown = follower.render(&mut peer.session, publisher.log(), publisher.head());
                     publisher.note_positions(grown);
                     if heartbeat {
@@ -760,17 +790,14 @@ impl Server {
             Ok(Taken::Fresh(chunk)) => chunk,
         };
         if peer.session.takes_role_frames() && chunk.accepts_frames() {
-            match &mut peer.role {
-                PeerRole::Undecided => {}
-                PeerRole::Requester(record) => {
-                    let record = self.records.get_mut(record.0);
-                    if let Some(buffer) =
-                        record.and_then(|record| self.replier.take(&mut record.table, &mut chunk))
-                    {
+            match record.map(|record| &mut record.role) {
+                None => {}
+                Some(RecordRole::Requester(table)) => {
+                    if let Some(buffer) = self.replier.take(table, &mut chunk) {
                         self.buffers.put(buffer);
                     }
                 }
-                PeerRole::Subscriber(follower) => follower.take(&mut chunk, publisher.log()),
+                Some(RecordRole::Subscriber(follower)) => follower.take(&mut chunk, publisher.log()),
             }
         }
         if !chunk.bytes().is_empty() {
@@ -833,18 +860,6 @@ fn refusal(
     }
 }
 
-/// What a subscriber that was here before has missed. Its record is gone, so it cannot be known exactly.
-fn start_gap(start: Start, head: u64) -> Option<Gap> {
-    let before = match start {
-        Start::Fresh => return None,
-        Start::From { seq } => seq,
-        Start::Resume { next_seq, .. } => next_seq,
-    };
-    // Nothing was published meanwhile: nothing can have been lost, and the account goes on.
-    let missed = head.checked_sub(before).filter(|missed| *missed > 0)?;
-    Some(Gap { before, after: head, lost: Lost::AtMost(missed) })
-}
-
 impl Machine for Server {
     fn handle_accepted(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
         self.stats.accepted += 1;
@@ -859,7 +874,7 @@ impl Machine for Server {
         }
         let conn = self.peers.insert(Peer {
             session: Session::new(now, Side::Server, &self.limits),
-            role: PeerRole::Undecided,
+            record: None,
             addr: peer,
             idle: true,
             armed: Instant::NEVER,
@@ -938,14 +953,11 @@ impl Machine for Server {
             self.buffers.put(chunk.into_buffer());
             return;
         };
-        match &mut peer.role {
-            PeerRole::Undecided => {}
-            PeerRole::Requester(record) => {
-                if let Some(record) = self.records.get_mut(record.0) {
-                    self.replier.handle_written(&mut record.table, &chunk, written);
-                }
-            }
-            PeerRole::Subscriber(follower) => {
+        let record = peer.record.and_then(|record| self.records.get_mut(record.0));
+        match record.map(|record| &mut record.role) {
+            None => {}
+            Some(RecordRole::Requester(table)) => self.replier.handle_written(table, &chunk, written),
+            Some(RecordRole::Subscriber(follower)) => {
                 if !chunk.is_tail() {
                     let grown = follower.handle_written(&chunk, written);
                     self.publisher.note_positions(grown);
@@ -997,8 +1009,10 @@ impl Machine for Server {
             }
             peer.idle = true;
             peer.session.handle_nothing_to_write();
-            if let PeerRole::Subscriber(follower) = &mut peer.role {
-                self.publisher.sleep(follower, conn.slot());
+            if let Some(id) = peer.record {
+                if let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) {
+                    self.publisher.sleep(follower, id.0.slot());
+                }
             }
             if peer.session.poll_shutdown(now) {
                 self.actions.push_back(Action::Shutdown(conn));

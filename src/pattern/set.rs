@@ -37,6 +37,11 @@ impl PrefixSet {
         self.prefixes.contains(prefix)
     }
 
+    /// It is the empty prefix alone.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.len() == 1 && self.contains("")
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.prefixes.len()
     }

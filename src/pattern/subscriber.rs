@@ -424,6 +424,10 @@ impl ClientRole for Subscriber {
         if !same {
             self.position = None;
         }
+        if !welcome.known {
+            // The server begins to count anew.
+            self.accounted = 0;
+        }
         self.changes.clear();
         let ticket = self.send_set(start);
         self.handshake = Some(Handshake { ticket, restarted });

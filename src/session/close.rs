@@ -78,6 +78,14 @@ pub enum Violation {
         /// The position that had been reached.
         position: u64,
     },
+    /// A subscriber claims to have what it cannot have.
+    #[error("cannot resume at {next_seq} with {accounted} messages accounted for")]
+    ImpossibleResume {
+        /// The position that it claims.
+        next_seq: u64,
+        /// The messages that it claims.
+        accounted: u64,
+    },
     /// A subscription to everything can take no single prefixes.
     #[error("prefixes for a subscription to everything")]
     PrefixesBesideEverything,
