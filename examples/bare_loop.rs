@@ -91,14 +91,20 @@ impl Loop {
 fn main() -> FunctionResult<()> {
     let server = RpcServer::builder().register("add", |(a, b): (i64, i64)| Ok(a + b)).bind("127.0.0.1:0")?;
     // Random bits are the driver's part; here a fixed number has to do.
-    let machine =
-        Requester::new(Limits::tiny(), Reconnect::default(), 1, SessionId(*b"a bare loop's id"), Random::new(7));
+    let machine = Requester::new(
+        Limits::tiny(),
+        Reconnect::default(),
+        1,
+        SessionId(*b"a bare loop's id"),
+        Random::new(7),
+    );
     let origin = std::time::Instant::now();
     let mut turned = Loop { machine, server: server.local_addr(), stream: None, origin };
     turned.machine.start();
 
     let now = turned.now();
-    let options = CallOptions { deadline: now + Duration::from_secs(10), idempotent: false, fail_fast: false };
+    let options =
+        CallOptions { deadline: now + Duration::from_secs(10), idempotent: false, fail_fast: false };
     // Two i64 in postcard are two zigzag varints: 20 and 22 stand for 10 and 11.
     turned.machine.call(now, "add", &[20, 22], options)?;
     let done = loop {

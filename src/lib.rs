@@ -85,13 +85,13 @@ pub mod wire;
 #[cfg(feature = "std")]
 pub use net::{Address, AddressError, Keepalive, ToAddress};
 pub use pattern::{
-    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost, NotExecuted,
-    Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
+    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
+    NotExecuted, Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
 };
 #[cfg(feature = "std")]
 pub use rpc::{
-    BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall, PublishFailed, Responder,
-    RpcClient, RpcServer, Subscription, Topic,
+    BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
+    PublishFailed, Responder, RpcClient, RpcServer, Subscription, Topic,
 };
 
 /// The README's programs compile.

@@ -214,11 +214,11 @@ impl Follower {
     pub(crate) fn wants_transmit(&self, log: &Log) -> bool {
         self.incoming.is_none()
             && (!self.acks.is_empty()
-            || match &self.follow {
-                Follow::Nothing => false,
-                Follow::Everything { next } => *next < log.next_slot(),
-                Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
-            })
+                || match &self.follow {
+                    Follow::Nothing => false,
+                    Follow::Everything { next } => *next < log.next_slot(),
+                    Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
+                })
     }
 
     /// This connection's position: everything matching below it precedes whatever is written now.
@@ -261,7 +261,11 @@ impl Follower {
             let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
             if lost > 0 {
                 let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
-                session.send_control(&Frame::Gap(Gap { before: self.reached, after, lost: Lost::Exact(lost) }));
+                session.send_control(&Frame::Gap(Gap {
+                    before: self.reached,
+                    after,
+                    lost: Lost::Exact(lost),
+                }));
                 self.reached = after;
                 self.lost += lost;
             }
@@ -270,7 +274,8 @@ impl Follower {
             }
             let Some(ack) = self.acks.pop_front() else { break };
             self.reached = ack.position;
-            session.send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
+            session
+                .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
             if let Follow::Matched { dropped, .. } = &mut self.follow {
                 *dropped = ack.dropped_after;
             }
@@ -299,7 +304,13 @@ impl Follower {
     }
 
     /// A heartbeat with the position of this moment. The same conditions as for [`Follower::render`].
-    pub(crate) fn render_heartbeat(&mut self, session: &mut Session, log: &Log, head: u64, wall_clock_ns: u64) {
+    pub(crate) fn render_heartbeat(
+        &mut self,
+        session: &mut Session,
+        log: &Log,
+        head: u64,
+        wall_clock_ns: u64,
+    ) {
         let position = self.position(log, head);
         self.reached = position;
         session.send_control(&Frame::Heartbeat(Heartbeat { wall_clock_ns, position }));

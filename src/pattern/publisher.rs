@@ -382,5 +382,6 @@ fn start_gap(start: Start, head: u64) -> Option<Gap> {
 /// What the index may keep of its answers: a part of what the prefixes themselves may take.
 fn cache_bytes(limits: &Limits) -> usize {
     const PART: u64 = 4;
-    usize::try_from(limits.prefixes_bytes / PART).map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
+    usize::try_from(limits.prefixes_bytes / PART)
+        .map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
 }

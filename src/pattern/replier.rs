@@ -109,10 +109,16 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    Queued { arguments: Vec<u8>, deadline: Instant },
+    Queued {
+        arguments: Vec<u8>,
+        deadline: Instant,
+    },
     Running,
     /// Answered; the frame is empty once a large one has been written.
-    Done { frame: Vec<u8>, written: bool },
+    Done {
+        frame: Vec<u8>,
+        written: bool,
+    },
 }
 
 /// The budgets and counters of all sessions together.
@@ -157,8 +163,8 @@ impl Replier {
         }
         table.last_id = header.id;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
-        let full = table.entries.len() >= self.max_in_flight
-            || self.stats.queued_bytes + cost > self.queued_limit;
+        let full =
+            table.entries.len() >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
         if table.entries.len() >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
@@ -182,7 +188,9 @@ impl Replier {
     /// is written again; if not, it will be when it has one.
     fn join(&mut self, table: &mut CallTable, id: u64, max_frame: u32) {
         self.stats.joined += 1;
-        let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else { return };
+        let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else {
+            return;
+        };
         *written = false;
         if frame.is_empty() {
             // It was large and had been begun on the connection that is lost.
@@ -389,4 +397,3 @@ impl Replier {
         }
     }
 }
-

@@ -18,7 +18,8 @@ use super::{Action, ConnectionEvent, Random, Reconnect};
 use crate::session::{Chunk, CloseReason, Limits, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome, MAX_NAME_BYTES,
+    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome,
+    MAX_NAME_BYTES,
 };
 
 /// Why a prefix was refused; the set is as it was.
@@ -344,7 +345,12 @@ impl Subscriber {
             }
         }
         let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-        session.send_control(&Frame::Subscribe(Subscribe { ticket, snapshot: false, start: Some(start), prefixes }));
+        session.send_control(&Frame::Subscribe(Subscribe {
+            ticket,
+            snapshot: false,
+            start: Some(start),
+            prefixes,
+        }));
         ticket
     }
 

@@ -141,7 +141,10 @@ impl Limits {
     pub fn validate(&self) -> Result<(), LimitsError> {
         let handshake = crate::wire::HANDSHAKE_MAX_FRAME;
         if self.max_frame_bytes < handshake {
-            return Err(LimitsError::FrameTooSmall { max_frame_bytes: self.max_frame_bytes, least: handshake });
+            return Err(LimitsError::FrameTooSmall {
+                max_frame_bytes: self.max_frame_bytes,
+                least: handshake,
+            });
         }
         if self.heartbeat_interval < Duration::from_millis(1) {
             return Err(LimitsError::HeartbeatIntervalTooShort { interval: self.heartbeat_interval });
@@ -243,10 +246,7 @@ mod tests {
         assert!(matches!(limits.validate(), Err(LimitsError::HeartbeatTimeoutTooShort { .. })));
         let mut limits = Limits::default();
         limits.max_frame_bytes = 100;
-        assert_eq!(
-            limits.validate(),
-            Err(LimitsError::FrameTooSmall { max_frame_bytes: 100, least: 4096 })
-        );
+        assert_eq!(limits.validate(), Err(LimitsError::FrameTooSmall { max_frame_bytes: 100, least: 4096 }));
         let mut limits = Limits::default();
         limits.max_in_flight = 0;
         assert_eq!(limits.validate(), Err(LimitsError::Zero { name: "max_in_flight" }));

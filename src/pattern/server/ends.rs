@@ -1,0 +1,117 @@
+//! How connections end, and what goes with them.
+
+use alloc::format;
+
+use super::super::{Action, ConnId};
+use super::records::{is_resumable, Known, Record};
+use super::{wake, Server, ServerEvent};
+use crate::session::{CloseReason, LimitReached, Violation};
+use crate::time::Instant;
+use crate::wire::{self, ByeCode, RejectCode};
+
+impl Server {
+    /// Ends a connection for a reason of ours or the peer's: politely where there is somebody to be polite to.
+    pub(super) fn end(&mut self, now: Instant, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if matches!(reason, CloseReason::Protocol(_)) {
+            self.stats.protocol_errors += 1;
+        }
+        match &reason {
+            CloseReason::Protocol(Violation::Bytes(wire::Error::Version { .. }))
+                if peer.session.is_greeting() =>
+            {
+                peer.session.reject(
+                    now,
+                    RejectCode::Version,
+                    &format!("version {} is spoken here", wire::VERSION),
+                );
+            }
+            // A stranger is owed no answer.
+            CloseReason::Protocol(_) if peer.session.is_greeting() => return self.drop_peer(conn, reason),
+            CloseReason::Protocol(violation) => {
+                peer.session.abort(now, ByeCode::Protocol, &format!("{violation}"));
+            }
+            CloseReason::Limit(limit) => peer.session.abort(now, ByeCode::Limit, &format!("{limit}")),
+            CloseReason::ByPeer { .. } => peer.session.close_silently(now),
+            _ => return self.drop_peer(conn, reason),
+        }
+        self.leave(conn, reason);
+        self.part(conn);
+    }
+
+    /// A newer connection of the same session has come: the old one ends, with all bytes of it that are not decoded.
+    pub(super) fn replace(&mut self, now: Instant, old: ConnId) {
+        if let Some(peer) = self.peers.get_mut(old) {
+            peer.session.abort(now, ByeCode::Replaced, "a newer connection of this session has come");
+            self.leave(old, CloseReason::Replaced);
+            self.part(old);
+        }
+    }
+
+    /// The connection is on its way out: what is left is written, and its end is waited for.
+    pub(super) fn part(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        wake(conn, peer, &mut self.actions);
+        // It may have been paused; a closing connection is read to its end.
+        self.actions.push_back(Action::Read(conn));
+        self.arm(conn);
+    }
+
+    /// The connection serves no role from here on, and its user hears of it. Its calls are kept if it was lost; if it
+    /// ended on purpose, they go with it.
+    pub(super) fn leave(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        self.half_open.retain(|other| *other != conn);
+        let session = peer.session_id.take();
+        peer.record = None;
+        let keep = is_resumable(&reason) && !self.stopping;
+        self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+        let serves = |known: &Known| known.conn == Some(conn);
+        if let Some(session) = session.filter(|session| self.sessions.get(session).is_some_and(serves)) {
+            match keep {
+                true => self.detach(session),
+                false => self.forget(session),
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn drop_peer(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let reason = peer.ending.take().unwrap_or(reason);
+        if !peer.session.is_closing() || peer.record.is_some() {
+            self.leave(conn, reason);
+        }
+        let Some(peer) = self.peers.remove(conn) else { return };
+        self.timers.remove(&(peer.armed, conn));
+        self.rest_bytes -= peer.session.rest_len() as u64;
+        self.admission.release(peer.admitted);
+        self.admission.forget(conn);
+        self.actions.push_back(Action::Close(conn));
+        self.read_admitted();
+    }
+
+    /// A publication was longer than any before: whoever cannot take it is put out, and says so itself.
+    pub(super) fn put_out_small_readers(&mut self) {
+        let longest = self.publisher.longest();
+        for conn in self.peers.ids() {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            let small = peer.session.peer_max_frame() < longest;
+            let record = peer.record.and_then(|record| self.records.get_mut(record.0));
+            if small && record.and_then(Record::follower).is_some() {
+                self.drop_peer(conn, CloseReason::Limit(LimitReached::PeerFrame { needed: longest }));
+            }
+        }
+    }
+
+    /// The memory of places in the log is above its budget: whoever has many gives up the older half.
+    pub(super) fn shed_positions(&mut self, above: u64) {
+        for (_, record) in self.records.iter_mut() {
+            let Some(follower) = record.follower() else { continue };
+            if follower.positions() > above {
+                let grown = follower.drop_older_half();
+                self.publisher.note_positions(grown);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Frames, and what each of them does.
+
+use alloc::boxed::Box;
+
+use super::super::peers::RecordId;
+use super::super::publisher::Publisher;
+use super::super::{ConnId, ServerEvent};
+use super::records::{Record, RecordRole};
+use super::{wake, Roles, Server};
+use crate::session::{CloseReason, Violation};
+use crate::time::Instant;
+use crate::wire::{
+    self, Frame, Heartbeat, Hello, RejectCode, Role, Subscribe, Unsubscribe, Welcome, HANDSHAKE_MAX_FRAME,
+};
+
+impl Server {
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        frame: Frame<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
+        let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() });
+        let Some(id) = peer.record else {
+            let Frame::Hello(hello) = frame else { return Err(unexpected) };
+            self.handle_hello(now, conn, hello);
+            return Ok(());
+        };
+        let Some(Record { role, max_frame, .. }) = self.records.get_mut(id.0) else { return Ok(()) };
+        match (role, frame) {
+            (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
+            (RecordRole::Requester(table), Frame::Request { header, arguments }) => {
+                let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
+                match work.map_err(CloseReason::Protocol)? {
+                    Some(work) => self.events.push_back(ServerEvent::Work(work)),
+                    None => wake(conn, peer, &mut self.actions),
+                }
+                Ok(())
+            }
+            (RecordRole::Requester(table), Frame::Settle(settle)) => {
+                self.replier.handle_settle(table, settle);
+                Ok(())
+            }
+            (RecordRole::Subscriber(_), Frame::Subscribe(subscribe)) => {
+                self.handle_subscribe(conn, id, subscribe)
+            }
+            (RecordRole::Subscriber(_), Frame::Unsubscribe(unsubscribe)) => {
+                self.handle_unsubscribe(conn, id, unsubscribe)
+            }
+            _ => Err(unexpected),
+        }
+    }
+
+    pub(super) fn handle_hello(&mut self, now: Instant, conn: ConnId, hello: Hello<'_>) {
+        self.half_open.retain(|other| *other != conn);
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if let Some((code, text)) = refusal(self.roles, self.stopping, &self.publisher, &hello) {
+            peer.session.reject(now, code, text);
+            let reason = CloseReason::Rejected { code, text: Box::from(text) };
+            self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+            self.part(conn);
+            return;
+        }
+        if let Some(known) = self.sessions.get(&hello.session) {
+            if hello.attempt <= known.attempt {
+                // A dial that has been overtaken: it has no effect, least of all on the newer connection.
+                return self.drop_peer(conn, CloseReason::ByUs);
+            }
+            if let Some(old) = known.conn {
+                // The fence: nothing of the old connection takes effect once the new one is welcomed.
+                self.replace(now, old);
+            }
+        }
+        let (record, known) = self.take_up(conn, &hello);
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        (peer.session_id, peer.record) = (Some(hello.session), Some(record));
+        let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
+        let welcome = Welcome::new(self.epoch, known, interval, self.limits.max_frame_bytes);
+        peer.session.establish(now, hello.max_frame);
+        peer.session.send_control(&Frame::Welcome(welcome));
+        let subscriber = hello.role == Role::Subscriber;
+        if !subscriber {
+            // The first frame behind the handshake tells the client that it is served, not only let in.
+            let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
+            peer.session.send_control(&Frame::Heartbeat(heartbeat));
+        }
+        self.stats.welcomed += 1;
+        self.events.push_back(ServerEvent::Joined { conn, peer: peer.addr, subscriber });
+        wake(conn, peer, &mut self.actions);
+    }
+
+    pub(super) fn handle_subscribe(
+        &mut self,
+        conn: ConnId,
+        id: RecordId,
+        subscribe: Subscribe<'_>,
+    ) -> Result<(), CloseReason> {
+        let publisher = &mut self.publisher;
+        let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) else { return Ok(()) };
+        publisher
+            .subscribe(follower, id.0.slot(), subscribe.prefixes)
+            .map_err(CloseReason::Limit)?
+            .map_err(CloseReason::Protocol)?;
+        let mut gap = None;
+        match (follower.incoming.is_some(), subscribe.start) {
+            // The set is not complete yet: one answer for all of it, at its end.
+            (true, None) => return Ok(()),
+            (true, Some(start)) => {
+                gap = publisher.complete(follower, id.0.slot(), start).map_err(CloseReason::Protocol)?;
+            }
+            (false, None) => {}
+            (false, Some(_)) => {
+                return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Subscribe }));
+            }
+        }
+        follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head());
+        if let Some(peer) = self.peers.get_mut(conn) {
+            if let Some(gap) = gap {
+                peer.session.send_control(&Frame::Gap(gap));
+            }
+            wake(conn, peer, &mut self.actions);
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        conn: ConnId,
+        id: RecordId,
+        unsubscribe: Unsubscribe<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) else { return Ok(()) };
+        if follower.incoming.is_some() {
+            return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Unsubscribe }));
+        }
+        self.publisher
+            .unsubscribe(follower, id.0.slot(), unsubscribe.prefixes)
+            .map_err(CloseReason::Protocol)?;
+        follower.acknowledge(unsubscribe.ticket, self.publisher.log(), self.publisher.head());
+        self.wake_conn(Some(conn));
+        Ok(())
+    }
+}
+
+/// Why a client is not let in, if it is not.
+fn refusal(
+    roles: Roles,
+    stopping: bool,
+    publisher: &Publisher,
+    hello: &Hello<'_>,
+) -> Option<(RejectCode, &'static str)> {
+    if stopping {
+        Some((RejectCode::ShuttingDown, "the server is stopping"))
+    } else if !roles.serve(hello.role) {
+        Some((RejectCode::Role, "this role is not served at this address"))
+    } else if !hello.stream.is_empty() {
+        Some((RejectCode::UnknownStream, "there is only the main stream"))
+    } else if hello.max_frame < HANDSHAKE_MAX_FRAME {
+        Some((RejectCode::FrameLimit, "your frame limit is below 4096 bytes, which the handshake needs"))
+    } else if hello.role == Role::Subscriber && hello.max_frame < publisher.longest() {
+        Some((RejectCode::FrameLimit, "publications of this stream are longer than your frame limit"))
+    } else {
+        None
+    }
+}
