@@ -25,7 +25,7 @@ struct Loop {
 
 impl Loop {
     fn now(&self) -> Instant {
-        Instant::from_micros(self.origin.elapsed().as_micros() as u64)
+        Instant::ZERO + self.origin.elapsed()
     }
 
     /// One pass: read first, fire timers after, act and write last.

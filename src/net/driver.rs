@@ -545,12 +545,6 @@ impl Driver {
             }
         }
     }
-
-    /// The number of connections and dials that this driver holds.
-    #[cfg(test)]
-    pub(crate) fn open_connections(&self) -> usize {
-        self.by_conn.len()
-    }
 }
 
 /// On 32 bits the numbers come round after four billion connections: by then the first are long gone.

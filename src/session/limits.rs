@@ -59,9 +59,11 @@ pub struct Limits {
     pub queued_arguments_bytes: u64,
     /// Bytes of results that are kept for their clients, all together. Default 64 MiB.
     pub results_bytes: u64,
-    /// Bytes that wait to be written to one connection. Default 1 MiB; an empty queue takes one frame of any size.
+    /// Bytes of acknowledgements and other control frames that wait for one peer; beyond it, it is not read from until
+    /// it takes them. Default 1 MiB.
     pub send_queue_bytes: u64,
-    /// Bytes that wait to be written, all connections together. Default 64 MiB.
+    /// Bytes of begun frames whose tails wait to be written, all connections together. Default 64 MiB; beyond it the
+    /// connection that took it there is ended, and resumes.
     pub send_queues_bytes: u64,
     /// Bytes of prefixes, all subscribers together. Default 64 MiB.
     pub prefixes_bytes: u64,

@@ -69,7 +69,9 @@ impl Server {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let record = peer.record.and_then(|record| self.records.get_mut(record.0));
         let acks = record.and_then(Record::follower).map_or(0, |follower| follower.waiting_acks());
-        let pause = peer.waits || acks > MOST_ACKS || peer.session.control_len() > MOST_CONTROL_BYTES;
+        let pause = peer.waits
+            || acks > MOST_ACKS
+            || peer.session.control_len() as u64 > self.limits.send_queue_bytes;
         match (peer.session.is_paused(), pause) {
             (false, true) => peer.session.pause(),
             (true, false) => {
@@ -83,5 +85,3 @@ impl Server {
 
 /// Answers to Subscribe and Unsubscribe that may wait for a subscriber before it is no longer read from.
 const MOST_ACKS: usize = 1_024;
-/// Bytes of control frames that may wait for a peer before it is no longer read from.
-const MOST_CONTROL_BYTES: usize = 64 * 1024;
