@@ -84,6 +84,10 @@ mod tests {
         assert!(!admission.admit(conn(4), 1_000_000));
         admission.release(20_000);
         admission.release(5_000);
-        assert_eq!(admission.poll_admitted(), Some((conn(4), 1_000_000)), "larger than the budget, but alone");
+        assert_eq!(
+            admission.poll_admitted(),
+            Some((conn(4), 1_000_000)),
+            "larger than the budget, but alone"
+        );
     }
 }

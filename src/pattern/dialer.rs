@@ -92,11 +92,20 @@ pub enum ConnectionEvent {
 #[derive(Debug)]
 enum Stage {
     Idle,
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// The wait is over, but the application is so far behind that another connection would only add to it.
     Held,
-    Dialling { conn: ConnId },
-    Open { conn: ConnId, session: Box<Session>, served: bool, idle: bool },
+    Dialling {
+        conn: ConnId,
+    },
+    Open {
+        conn: ConnId,
+        session: Box<Session>,
+        served: bool,
+        idle: bool,
+    },
 }
 
 /// One client connection and its reconnects.

@@ -179,7 +179,11 @@ impl Follower {
             let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
             if lost > 0 {
                 let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
-                session.send_control(&Frame::Gap(Gap { before: self.reached, after, lost: Lost::Exact(lost) }));
+                session.send_control(&Frame::Gap(Gap {
+                    before: self.reached,
+                    after,
+                    lost: Lost::Exact(lost),
+                }));
                 self.reached = after;
                 self.lost += lost;
             }
@@ -188,7 +192,8 @@ impl Follower {
             }
             let Some(ack) = self.acks.pop_front() else { break };
             self.reached = ack.position;
-            session.send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
+            session
+                .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
             if let Follow::Matched { dropped, .. } = &mut self.follow {
                 *dropped = ack.dropped_after;
             }
@@ -215,7 +220,13 @@ impl Follower {
     }
 
     /// A heartbeat with the position of this moment. The same conditions as for [`Follower::render`].
-    pub(crate) fn render_heartbeat(&mut self, session: &mut Session, log: &Log, head: u64, wall_clock_ns: u64) {
+    pub(crate) fn render_heartbeat(
+        &mut self,
+        session: &mut Session,
+        log: &Log,
+        head: u64,
+        wall_clock_ns: u64,
+    ) {
         let position = self.position(log, head);
         self.reached = position;
         session.send_control(&Frame::Heartbeat(Heartbeat { wall_clock_ns, position }));

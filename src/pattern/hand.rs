@@ -51,7 +51,11 @@ impl<M: Machine> Hand<M> {
     pub(super) fn fire(&mut self) -> &mut Self {
         self.machine.handle_timeout(self.now);
         let next = self.machine.poll_timeout();
-        assert!(next.is_none_or(|next| next > self.now), "{next:?} is in the past at {:?}: it spins", self.now);
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "{next:?} is in the past at {:?}: it spins",
+            self.now
+        );
         self.pump()
     }
 
@@ -91,7 +95,8 @@ impl<M: Machine> Hand<M> {
             let line = self.line(conn);
             line.room -= taken;
             let mut input = &chunk.bytes()[..taken];
-            while let Some(body) = line.deframer.next(&mut input, u32::MAX).expect("a machine writes frames") {
+            while let Some(body) = line.deframer.next(&mut input, u32::MAX).expect("a machine writes frames")
+            {
                 line.said.push_back(body.to_vec());
             }
             let all = taken == chunk.bytes().len();

@@ -79,7 +79,8 @@ impl<T> Peers<T> {
 
     pub(crate) fn ids(&self) -> Vec<ConnId> {
         let ids = self.slots.iter().enumerate().filter(|(_, slot)| slot.peer.is_some());
-        ids.filter_map(|(index, slot)| Some(ConnId::new(u32::try_from(index).ok()?, slot.generation))).collect()
+        ids.filter_map(|(index, slot)| Some(ConnId::new(u32::try_from(index).ok()?, slot.generation)))
+            .collect()
     }
 }
 

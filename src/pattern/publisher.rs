@@ -214,7 +214,8 @@ impl Publisher {
             }
             self.prefix_bytes += set::cost(prefix);
             self.stats.prefixes += 1;
-            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes {
+            if follower.set.len() > self.max_prefixes as usize || follower.set.bytes() > self.max_prefix_bytes
+            {
                 return Ok(Err(Violation::TooManyPrefixes {
                     limit_count: self.max_prefixes,
                     limit_bytes: self.max_prefix_bytes,
@@ -317,5 +318,6 @@ impl Publisher {
 /// What the index may keep of its answers: a part of what the prefixes themselves may take.
 fn cache_bytes(limits: &Limits) -> usize {
     const PART: u64 = 4;
-    usize::try_from(limits.prefixes_bytes / PART).map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
+    usize::try_from(limits.prefixes_bytes / PART)
+        .map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
 }

@@ -104,10 +104,16 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    Queued { arguments: Vec<u8>, deadline: Instant },
+    Queued {
+        arguments: Vec<u8>,
+        deadline: Instant,
+    },
     Running,
     /// Answered; the frame is empty once a large one has been written.
-    Done { frame: Vec<u8>, written: bool },
+    Done {
+        frame: Vec<u8>,
+        written: bool,
+    },
 }
 
 /// The budgets and counters of all sessions together.
@@ -146,8 +152,8 @@ impl Replier {
         table.last_id = header.id;
         self.stats.requests += 1;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
-        let full = table.entries.len() >= self.max_in_flight
-            || self.stats.queued_bytes + cost > self.queued_limit;
+        let full =
+            table.entries.len() >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
         if table.entries.len() >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
@@ -352,4 +358,3 @@ impl Replier {
         }
     }
 }
-

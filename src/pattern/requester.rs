@@ -424,9 +424,8 @@ impl Requester {
             return;
         };
         let doubt = call.doubt;
-        let failed = |kind| {
-            Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() })
-        };
+        let failed =
+            |kind| Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() });
         let outcome = match reply.status {
             Status::Ok => Outcome::Value(payload.to_vec()),
             Status::Failed => failed(FailureKind::Function),
@@ -600,16 +599,18 @@ impl ClientRole for Requester {
 
     fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
         let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
-        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
-        let (again, lost): (Vec<(u64, bool)>, Vec<(u64, bool)>) = interrupted
-            .map(|(id, call)| (*id, welcome.known || call.options.idempotent))
-            .partition(|(_, again)| *again);
-        for (id, _) in lost {
+        let interrupted =
+            self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let (mut again, mut lost) = (Vec::new(), Vec::new());
+        for (id, call) in interrupted {
+            let list = if welcome.known || call.options.idempotent { &mut again } else { &mut lost };
+            list.push(*id);
+        }
+        for id in lost {
             self.finish(id, Outcome::Unknown(why));
         }
         // The record of the old connection is gone and its entries with it, or it is here and is told what we keep.
         self.unsettle();
-        let mut again: Vec<u64> = again.into_iter().map(|(id, _)| id).collect();
         if welcome.known {
             self.keep_only(&mut again);
         }
@@ -700,7 +701,9 @@ impl ClientRole for Requester {
         let mut again = Vec::new();
         for (id, fate) in chunk.fates(written) {
             self.handle_ride(id, fate);
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else { continue };
+            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else {
+                continue;
+            };
             match fate {
                 Fate::Written if lost => self.interrupt(now, id),
                 Fate::Written => {

@@ -54,9 +54,10 @@ pub struct Limits {
     pub queued_arguments_bytes: u64,
     /// Bytes of results that are kept for their clients, all together. Default 64 MiB.
     pub results_bytes: u64,
-    /// Bytes that wait to be written to one connection. Default 1 MiB; an empty queue takes one frame of any size.
+    /// Bytes of control frames that wait to be written to one connection; beyond it that peer is not read from.
+    /// Default 1 MiB. Answers and publications do not queue: they are written from their table and their log.
     pub send_queue_bytes: u64,
-    /// Bytes that wait to be written, all connections together. Default 64 MiB.
+    /// Bytes of frames that were begun and wait to be finished, all connections together. Default 64 MiB.
     pub send_queues_bytes: u64,
     /// Bytes of prefixes, all subscribers together. Default 64 MiB.
     pub prefixes_bytes: u64,
@@ -133,7 +134,10 @@ impl Limits {
     pub fn validate(&self) -> Result<(), LimitsError> {
         let handshake = crate::wire::HANDSHAKE_MAX_FRAME;
         if self.max_frame_bytes < handshake {
-            return Err(LimitsError::FrameTooSmall { max_frame_bytes: self.max_frame_bytes, least: handshake });
+            return Err(LimitsError::FrameTooSmall {
+                max_frame_bytes: self.max_frame_bytes,
+                least: handshake,
+            });
         }
         if self.heartbeat_interval < Duration::from_millis(1) {
             return Err(LimitsError::HeartbeatIntervalTooShort { interval: self.heartbeat_interval });
@@ -235,10 +239,7 @@ mod tests {
         assert!(matches!(limits.validate(), Err(LimitsError::HeartbeatTimeoutTooShort { .. })));
         let mut limits = Limits::default();
         limits.max_frame_bytes = 100;
-        assert_eq!(
-            limits.validate(),
-            Err(LimitsError::FrameTooSmall { max_frame_bytes: 100, least: 4096 })
-        );
+        assert_eq!(limits.validate(), Err(LimitsError::FrameTooSmall { max_frame_bytes: 100, least: 4096 }));
         let mut limits = Limits::default();
         limits.max_in_flight = 0;
         assert_eq!(limits.validate(), Err(LimitsError::Zero { name: "max_in_flight" }));

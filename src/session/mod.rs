@@ -59,12 +59,18 @@ pub enum Timer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Greeting { deadline: Instant },
+    Greeting {
+        deadline: Instant,
+    },
     Established,
     /// Writing what is left; the last words come after the role's own frames, or are said already.
-    Flushing { deadline: Instant },
+    Flushing {
+        deadline: Instant,
+    },
     /// Our side is shut down; reading the peer's rest, so that our last words are not lost to a reset.
-    Draining { deadline: Instant },
+    Draining {
+        deadline: Instant,
+    },
 }
 
 /// One connection's state between bytes and frames.
@@ -143,7 +149,9 @@ impl Session {
         match timer {
             Timer::Handshake => Some(CloseReason::HandshakeTimeout),
             Timer::Silence => Some(CloseReason::Silent),
-            Timer::Progress => Some(CloseReason::FrameStalled { received: self.deframer.partial_len() as u64 }),
+            Timer::Progress => {
+                Some(CloseReason::FrameStalled { received: self.deframer.partial_len() as u64 })
+            }
             Timer::NotReading => Some(CloseReason::NotReading),
             Timer::Linger => Some(CloseReason::ByUs),
             Timer::Heartbeat => {
@@ -235,7 +243,9 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let phase = match self.phase {
             Phase::Greeting { deadline } => Some((deadline, Timer::Handshake)),
-            Phase::Flushing { deadline } | Phase::Draining { deadline } => return Some((deadline, Timer::Linger)),
+            Phase::Flushing { deadline } | Phase::Draining { deadline } => {
+                return Some((deadline, Timer::Linger))
+            }
             Phase::Established => None,
         };
         let heartbeat = (self.side == Side::Server && self.is_established() && !self.heartbeat_due)
@@ -246,8 +256,7 @@ impl Session {
             .filter(|_| self.side == Side::Client && self.is_established())
             .map(|at| (at, Timer::Silence));
         let progress = self.progress.deadline().map(|at| (at, Timer::Progress));
-        let stalled =
-            self.stalled_since.map(|since| (since + self.not_reading_timeout, Timer::NotReading));
+        let stalled = self.stalled_since.map(|since| (since + self.not_reading_timeout, Timer::NotReading));
         [phase, heartbeat, silence, progress, stalled].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

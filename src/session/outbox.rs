@@ -189,7 +189,8 @@ impl Outbox {
         if chunk.buffer.capacity() > 2 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
-            self.rest = Some(Chunk { buffer: kept, start: 0, control: 0, tail_of: Some(frame.tag), cut: false });
+            self.rest =
+                Some(Chunk { buffer: kept, start: 0, control: 0, tail_of: Some(frame.tag), cut: false });
             return Some(chunk.buffer);
         }
         chunk.buffer.truncate(frame.end);

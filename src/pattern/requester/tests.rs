@@ -294,7 +294,8 @@ fn idempotent_call_is_sent_again_under_a_new_id_before_those_that_came_after_it(
     let conn = welcome(&mut hand, EPOCH + 1, false);
     assert_eq!(ends(&mut hand), [unknown(plain, Unknown::Restarted)]);
     hand.expect(conn, request(unsent + 1, 29_900, &[])).expect(conn, request(unsent + 2, 29_900, &[]));
-    hand.deliver(conn, reply(unsent + 2, Status::Ok, b"second")).deliver(conn, reply(unsent + 1, Status::Ok, b"first"));
+    hand.deliver(conn, reply(unsent + 2, Status::Ok, b"second"))
+        .deliver(conn, reply(unsent + 1, Status::Ok, b"first"));
     assert_eq!(
         ends(&mut hand),
         [(unsent, Outcome::Value(b"second".to_vec())), (again, Outcome::Value(b"first".to_vec()))]
@@ -343,7 +344,8 @@ fn known_session_settles_all_but_what_it_sends_again_before_new_calls() {
     hand.expect(conn, request(a, 29_900, &[])).expect(conn, request(b, 29_900, &[]));
     hand.expect(conn, request(c, 29_950, &[])).expect_silence(conn);
     // A server that still has the record knows what it did not execute.
-    hand.deliver(conn, reply(a, Status::NotExecuted(Refusal::Expired), b"")).deliver(conn, reply(b, Status::Ok, b"b"));
+    hand.deliver(conn, reply(a, Status::NotExecuted(Refusal::Expired), b""))
+        .deliver(conn, reply(b, Status::Ok, b"b"));
     assert_eq!(ends(&mut hand), [not_run(a, NotExecuted::Expired), (b, Outcome::Value(b"b".to_vec()))]);
 
     // An empty list is said as well: the server may forget all it has.
@@ -593,7 +595,10 @@ fn refusals_protocol_errors_and_byes_are_told_and_retried() {
         hand.deliver(conn, frame);
         assert!(hand.is_closed(conn));
         let after = Duration::from_millis(100);
-        assert_eq!(events(&mut hand), [ConnectionEvent::RetryIn { after, attempt: 1, cause: Cause::Closed(reason) }]);
+        assert_eq!(
+            events(&mut hand),
+            [ConnectionEvent::RetryIn { after, attempt: 1, cause: Cause::Closed(reason) }]
+        );
     }
 }
 

@@ -1,9 +1,15 @@
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 
 use super::super::hand::Hand;
+use super::super::{Machine, StreamEnd};
 use super::*;
-use crate::wire::{Ids, Kind, Prefixes, Publish, Reply, Request, Settle, Subscribed};
+use crate::session::{LimitReached, Violation};
+use crate::wire::{
+    self, Frame, Gap, Heartbeat, Hello, Ids, Kind, Lost, Prefixes, Publish, RejectCode, Reply, Request,
+    Settle, Start, Subscribe, Subscribed, Unsubscribe, Welcome,
+};
 
 const EPOCH: u64 = 77;
 
@@ -193,7 +199,10 @@ fn full_table_refuses_new_calls_and_evicts_none_and_who_goes_on_is_put_out() {
     }
     assert_eq!(work(&mut hand).len(), 2);
     request(&mut hand, conn, 5, 1_000, &[]);
-    hand.expect(conn, Frame::Bye { code: ByeCode::Protocol, text: "more than twice the limit of 2 calls in flight" });
+    hand.expect(
+        conn,
+        Frame::Bye { code: ByeCode::Protocol, text: "more than twice the limit of 2 calls in flight" },
+    );
     expect_undisturbed(&mut hand, bystander, follower);
     assert_eq!(hand.machine.stats().replier.queued_bytes, 0);
 }
@@ -293,10 +302,7 @@ fn id_that_was_used_before_ends_the_connection() {
     let ticket = work(&mut hand)[0];
     request(&mut hand, conn, 5, 1_000, &[]);
     hand.expect(conn, Frame::Bye { code: ByeCode::Protocol, text: "request id 5 was used before" });
-    assert_eq!(
-        left(&mut hand),
-        [(conn, CloseReason::Protocol(Violation::RequestIdReused { id: 5 }))]
-    );
+    assert_eq!(left(&mut hand), [(conn, CloseReason::Protocol(Violation::RequestIdReused { id: 5 }))]);
     let now = hand.now;
     assert_eq!(hand.machine.start(now, ticket), Err(NotStarted::Withdrawn));
     assert!(!hand.machine.reply(ticket, Status::Ok, b""), "whoever answers late is told so");
@@ -464,7 +470,10 @@ fn newer_connection_of_a_session_fences_the_older_one_and_a_late_dial_has_no_eff
     let ticket = work(&mut hand)[0];
     let new = hand.accept().unwrap();
     hand.deliver(new, hello(Role::Requester, 1, 2)).expect(new, welcome());
-    hand.expect(old, Frame::Bye { code: ByeCode::Replaced, text: "a newer connection of this session has come" });
+    hand.expect(
+        old,
+        Frame::Bye { code: ByeCode::Replaced, text: "a newer connection of this session has come" },
+    );
     request(&mut hand, old, 2, 1_000, &[]);
     let now = hand.now;
     assert_eq!((work(&mut hand), hand.machine.start(now, ticket)), (vec![], Err(NotStarted::Withdrawn)));
@@ -504,7 +513,9 @@ fn heartbeat_behind_a_blocked_stream_never_runs_ahead_of_it_nor_back() {
     hand.expect(conn, publish(1, "a", b"first"));
     // The heartbeat is as old as its place: behind the first, before the second.
     let body = hand.heard(conn).unwrap();
-    let Ok(Frame::Heartbeat(Heartbeat { position, .. })) = Frame::decode(&body) else { panic!("no heartbeat") };
+    let Ok(Frame::Heartbeat(Heartbeat { position, .. })) = Frame::decode(&body) else {
+        panic!("no heartbeat")
+    };
     assert_eq!(position, 2);
     hand.expect(conn, publish(2, "a", b"second")).expect_silence(conn);
     hand.at(60_000).expect(conn, heartbeat(4));
@@ -530,7 +541,9 @@ fn prefixes_match_bytes_deliver_once_and_are_idempotent() {
         hand.machine.publish(topic, b"x").unwrap();
     }
     hand.expect(conn, publish(0, "tick.rb2410", b"x"));
-    hand.expect(conn, publish(2, "order", b"x")).expect(conn, publish(3, "orders", b"x")).expect_silence(conn);
+    hand.expect(conn, publish(2, "order", b"x"))
+        .expect(conn, publish(3, "orders", b"x"))
+        .expect_silence(conn);
     subscribe(&mut hand, conn, 2, None, &["order", "tick"]);
     hand.expect(conn, Frame::Subscribed(Subscribed { ticket: 2, position: 6 }));
     unsubscribe(&mut hand, conn, 3, &["order", "never there"]);
@@ -764,10 +777,7 @@ fn publications_that_are_too_long_use_no_number() {
     limits.log_bytes = 64 * 1024;
     let mut hand = server(limits);
     let long = "t".repeat(256);
-    assert_eq!(
-        hand.machine.publish(&long, b""),
-        Err(PublishError::TopicTooLong { len: 256, limit: 255 })
-    );
+    assert_eq!(hand.machine.publish(&long, b""), Err(PublishError::TopicTooLong { len: 256, limit: 255 }));
     let limit = 16 * 1024 - 4;
     assert_eq!(
         hand.machine.publish("t", &[0; 16 * 1024]),

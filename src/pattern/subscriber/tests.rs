@@ -12,7 +12,8 @@ const EPOCH: u64 = 77;
 
 fn subscriber(limits: Limits, prefix: &str) -> Hand<Subscriber> {
     let policy = Reconnect::zmq(100, 100);
-    let mut hand = Hand::new(Subscriber::new(limits, policy, 1, SessionId([7; 16]), Random::new(1), prefix).unwrap());
+    let mut hand =
+        Hand::new(Subscriber::new(limits, policy, 1, SessionId([7; 16]), Random::new(1), prefix).unwrap());
     hand.machine.start();
     hand
 }
@@ -76,8 +77,12 @@ fn events(hand: &mut Hand<Subscriber>) -> Vec<String> {
                     assert_eq!(data, b"data");
                     format!("{seq} {topic}")
                 }
-                Event::Other(EventKind::Lost { before, after, lost }) => format!("{before}..{after} {lost:?}"),
-                Event::Other(EventKind::Subscribed { ticket, position }) => format!("subscribed {ticket} {position}"),
+                Event::Other(EventKind::Lost { before, after, lost }) => {
+                    format!("{before}..{after} {lost:?}")
+                }
+                Event::Other(EventKind::Subscribed { ticket, position }) => {
+                    format!("subscribed {ticket} {position}")
+                }
                 Event::Other(EventKind::Restarted { epoch, from }) => format!("restarted {epoch} {from}"),
                 Event::Other(EventKind::Position(position)) => format!("position {position}"),
                 Event::Other(EventKind::Connection(event)) => match *event {
@@ -109,7 +114,9 @@ fn first_connection_starts_fresh_and_messages_come_in_order() {
     assert_eq!((prefixes, start), (vec![String::from("a")], Start::Fresh));
     hand.deliver(conn, heartbeat(0)).deliver(conn, subscribed(ticket, 5));
     hand.deliver(conn, publish(5, "a")).deliver(conn, publish(9, "ab"));
-    hand.deliver(conn, heartbeat(20)).deliver(conn, gap(10, 30, Lost::Exact(3))).deliver(conn, publish(30, "a"));
+    hand.deliver(conn, heartbeat(20))
+        .deliver(conn, gap(10, 30, Lost::Exact(3)))
+        .deliver(conn, publish(30, "a"));
     assert_eq!(
         events(&mut hand),
         ["connected", "subscribed 0 5", "5 a", "9 ab", "position 20", "10..30 Exact(3)", "30 a"]
@@ -138,7 +145,10 @@ fn set_is_state_and_tickets_survive_a_reconnect() {
     hand.at(100);
     let conn = greet(&mut hand, EPOCH);
     let (prefixes, handshake, start) = set(&mut hand, conn);
-    assert_eq!((prefixes, start), (vec!["b".into(), "c".into()], Start::Resume { next_seq: 0, accounted: 0 }));
+    assert_eq!(
+        (prefixes, start),
+        (vec!["b".into(), "c".into()], Start::Resume { next_seq: 0, accounted: 0 })
+    );
     hand.deliver(conn, subscribed(handshake, 0));
     assert!([early, late, removed].iter().all(|ticket| hand.machine.is_answered(*ticket)));
     assert!(!hand.machine.is_answered(999));
@@ -184,11 +194,9 @@ fn resume_goes_on_where_it_was_and_a_gap_of_at_most_begins_a_new_account() {
     let stats = hand.machine.stats();
     assert_eq!((stats.accounts, stats.lost, stats.lost_at_most), (2, 0, 11));
     let cycle = ["disconnected", "retry", "connected"];
-    let seen: Vec<String> = events(&mut hand).into_iter().filter(|event| !cycle.contains(&&**event)).collect();
-    assert_eq!(
-        seen,
-        ["7 a", "subscribed 0 8", "8 a", "9..20 AtMost(11)", "subscribed 0 20", "20 a"]
-    );
+    let seen: Vec<String> =
+        events(&mut hand).into_iter().filter(|event| !cycle.contains(&&**event)).collect();
+    assert_eq!(seen, ["7 a", "subscribed 0 8", "8 a", "9..20 AtMost(11)", "subscribed 0 20", "20 a"]);
 }
 
 #[test]
@@ -224,6 +232,30 @@ fn another_epoch_is_a_restart_with_a_new_account() {
 }
 
 #[test]
+fn server_that_is_lost_before_the_set_is_in_force_changes_nothing() {
+    let (mut hand, conn) = following();
+    hand.deliver(conn, publish(8, "a")).lose(conn, StreamEnd::Eof).at(100);
+    let other = greet(&mut hand, EPOCH + 1);
+    assert_eq!(set(&mut hand, other).2, Start::Fresh);
+    hand.lose(other, StreamEnd::Eof).at(200);
+    let conn = greet(&mut hand, EPOCH);
+    let (_, ticket, start) = set(&mut hand, conn);
+    assert_eq!(start, Start::Resume { next_seq: 9, accounted: 1 }, "the account of before is still open");
+    hand.deliver(conn, subscribed(ticket, 9)).lose(conn, StreamEnd::Eof).at(300);
+    let other = greet(&mut hand, EPOCH + 1);
+    hand.lose(other, StreamEnd::Eof).at(400);
+    let other = greet(&mut hand, EPOCH + 1);
+    let (_, ticket, _) = set(&mut hand, other);
+    hand.deliver(other, subscribed(ticket, 3));
+    let seen = events(&mut hand);
+    assert_eq!(
+        seen[seen.len() - 2..],
+        ["restarted 78 3", "subscribed 0 3"],
+        "however often it was met before"
+    );
+}
+
+#[test]
 fn wrong_frames_end_the_connection_and_are_told() {
     let back = |seq, position| Violation::SequenceWentBack { seq, position };
     let table = [
@@ -232,7 +264,10 @@ fn wrong_frames_end_the_connection_and_are_told() {
         (gap(0, 4, Lost::Exact(1)), back(4, 5)),
         (subscribed(99, 5), Violation::UnknownTicket { ticket: 99 }),
         (Frame::Welcome(Welcome::new(1, false, 1, 5_000)), Violation::Unexpected { kind: Kind::Welcome }),
-        (Frame::Last { header: Last { seq: 9, topic: "a" }, data: b"" }, Violation::Unexpected { kind: Kind::Last }),
+        (
+            Frame::Last { header: Last { seq: 9, topic: "a" }, data: b"" },
+            Violation::Unexpected { kind: Kind::Last },
+        ),
     ];
     for (frame, violation) in table {
         let (mut hand, conn) = following();

@@ -1,0 +1,241 @@
+//! A server as its driver sees it: bytes in, chunks out.
+
+use core::net::SocketAddr;
+
+use super::super::{Action, ConnId, DialError, Machine};
+use super::{Peer, PeerRole, Server};
+use crate::session::{Chunk, CloseReason, LimitReached, Session, Side, StreamEnd, Taken, Violation};
+use crate::time::Instant;
+use crate::wire::{Frame, Heartbeat};
+
+impl Machine for Server {
+    fn handle_accepted(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
+        self.stats.accepted += 1;
+        if self.stopping || self.peers.len() >= self.limits.max_connections as usize {
+            self.stats.refused += 1;
+            return None;
+        }
+        if self.half_open.len() >= self.limits.max_half_open as usize {
+            if let Some(oldest) = self.half_open.pop_front() {
+                self.drop_peer(oldest, CloseReason::Limit(LimitReached::HalfOpen));
+            }
+        }
+        let conn = self.peers.insert(Peer {
+            session: Session::new(now, Side::Server, &self.limits),
+            role: PeerRole::Undecided,
+            addr: peer,
+            idle: true,
+            armed: Instant::NEVER,
+            session_id: None,
+            ending: None,
+            admitted: 0,
+            waits: false,
+        });
+        self.half_open.push_back(conn);
+        self.arm(conn);
+        Some(conn)
+    }
+
+    fn handle_connected(&mut self, _now: Instant, _conn: ConnId) {}
+
+    fn handle_dial_failed(&mut self, _now: Instant, _conn: ConnId, _error: DialError) {}
+
+    fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        self.stats.received_bytes += bytes.len() as u64;
+        peer.session.handle_heard();
+        let mut deframer = peer.session.lend_deframer();
+        let mut input = bytes;
+        let mut ended = false;
+        let mut broken = None;
+        while let Some(peer) = self.peers.get(conn).filter(|peer| !peer.session.is_closing()) {
+            let frame = match deframer.next(&mut input, peer.session.frame_limit()) {
+                Ok(None) => break,
+                Ok(Some(body)) => Frame::decode(body),
+                Err(error) => Err(error),
+            };
+            ended = true;
+            let handled = match frame {
+                Ok(frame) => self.handle_frame(now, conn, frame),
+                Err(error) => Err(CloseReason::Protocol(Violation::Bytes(error))),
+            };
+            if let Err(reason) = handled {
+                broken = Some(reason);
+                break;
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(conn) {
+            if broken.is_none() && !peer.session.is_closing() {
+                peer.session.return_deframer(deframer);
+            }
+            peer.session.handle_decoded(now, ended);
+        }
+        if let Some(reason) = broken {
+            self.end(now, conn, reason);
+        }
+        self.admit(conn, ended);
+        self.steer(conn);
+        self.arm(conn);
+    }
+
+    fn handle_drained(&mut self, now: Instant, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.session.handle_drained(now);
+        }
+    }
+
+    fn handle_closed(&mut self, _now: Instant, conn: ConnId, how: StreamEnd) {
+        let reason = match how {
+            StreamEnd::TimedOut => CloseReason::NotReading,
+            how => CloseReason::StreamLost(how),
+        };
+        self.drop_peer(conn, reason);
+    }
+
+    fn handle_written(&mut self, now: Instant, conn: ConnId, chunk: Chunk, written: usize) {
+        self.stats.sent_bytes += written as u64;
+        let Some(peer) = self.peers.get_mut(conn) else {
+            self.buffers.put(chunk.into_buffer());
+            return;
+        };
+        match &mut peer.role {
+            PeerRole::Undecided => {}
+            PeerRole::Requester(table) => self.replier.handle_written(table, &chunk, written),
+            PeerRole::Subscriber(follower) => {
+                if !chunk.is_tail() {
+                    let grown = follower.handle_written(&chunk, written);
+                    self.publisher.note_positions(grown);
+                }
+            }
+        }
+        let buffer = peer.session.put_back(now, chunk, written);
+        self.rest_bytes += peer.session.rest_len() as u64;
+        if let Some(buffer) = buffer {
+            self.buffers.put(buffer);
+        }
+        if self.rest_bytes > self.limits.send_queues_bytes && peer.session.rest_len() > 0 {
+            let limit = self.limits.send_queues_bytes;
+            self.drop_peer(conn, CloseReason::Limit(LimitReached::SendQueues { limit }));
+            return;
+        }
+        self.steer(conn);
+        self.arm(conn);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some((due, conn)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, conn));
+            self.fire(now, conn);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<Chunk> {
+        let chunk = self.gather(now, conn);
+        if chunk.is_none() {
+            let peer = self.peers.get_mut(conn)?;
+            if peer.session.is_lent() {
+                return None;
+            }
+            peer.idle = true;
+            peer.session.handle_nothing_to_write();
+            if let PeerRole::Subscriber(follower) = &mut peer.role {
+                self.publisher.sleep(follower, conn.slot());
+            }
+            if peer.session.poll_shutdown(now) {
+                self.actions.push_back(Action::Shutdown(conn));
+                self.arm(conn);
+            }
+        }
+        chunk
+    }
+
+    fn wants_read(&self, conn: ConnId) -> bool {
+        self.peers.get(conn).is_some_and(|peer| !peer.session.is_paused())
+    }
+
+    fn handle_wall_clock(&mut self, wall_clock_ns: u64) {
+        self.wall_clock_ns = wall_clock_ns;
+    }
+
+    fn handle_poisoned(&mut self, _now: Instant) {
+        self.stopping = true;
+        for conn in self.peers.ids() {
+            self.drop_peer(conn, CloseReason::ByUs);
+        }
+    }
+}
+
+impl Server {
+    /// Writes down what goes first, and gathers behind it what the role has.
+    fn gather(&mut self, now: Instant, conn: ConnId) -> Option<Chunk> {
+        let peer = self.peers.get_mut(conn)?;
+        if peer.session.is_lent() {
+            return None;
+        }
+        let publisher = &mut self.publisher;
+        if peer.session.begun().is_none() {
+            let heartbeat = peer.session.poll_heartbeat(now);
+            match &mut peer.role {
+                PeerRole::Subscriber(follower) if peer.session.takes_role_frames() => {
+                    let grown = follower.render(&mut peer.session, publisher.log(), publisher.head());
+                    publisher.note_positions(grown);
+                    if heartbeat {
+                        follower.render_heartbeat(
+                            &mut peer.session,
+                            publisher.log(),
+                            publisher.head(),
+                            self.wall_clock_ns,
+                        );
+                    }
+                }
+                _ if heartbeat => {
+                    let heartbeat = Heartbeat { wall_clock_ns: self.wall_clock_ns, position: 0 };
+                    peer.session.send_control(&Frame::Heartbeat(heartbeat));
+                }
+                _ => {}
+            }
+        }
+        let mut chunk = match peer.session.take(self.buffers.take()) {
+            Err(buffer) => {
+                self.buffers.put(buffer);
+                return None;
+            }
+            Ok(Taken::Rest(chunk, buffer)) => {
+                self.rest_bytes -= chunk.bytes().len() as u64;
+                self.buffers.put(buffer);
+                return Some(chunk);
+            }
+            Ok(Taken::Fresh(chunk)) => chunk,
+        };
+        if peer.session.takes_role_frames() && chunk.accepts_frames() {
+            match &mut peer.role {
+                PeerRole::Undecided => {}
+                PeerRole::Requester(table) => {
+                    if let Some(buffer) = self.replier.take(table, &mut chunk) {
+                        self.buffers.put(buffer);
+                    }
+                }
+                PeerRole::Subscriber(follower) => follower.take(&mut chunk, publisher.log()),
+            }
+        }
+        if !chunk.bytes().is_empty() {
+            return Some(chunk);
+        }
+        let buffer = peer.session.untake(chunk);
+        self.buffers.put(buffer);
+        if peer.session.is_closing() && peer.session.takes_role_frames() {
+            // The role has nothing more: the last words.
+            peer.session.say_farewell();
+            return self.gather(now, conn);
+        }
+        None
+    }
+}
