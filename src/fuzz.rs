@@ -2,7 +2,14 @@
 //!
 //! Not part of the public interface: nothing here is promised from one version to the next.
 
+mod operations;
+mod session;
+mod turn;
+
 use alloc::vec::Vec;
+
+pub use operations::operations;
+pub use session::session;
 
 use crate::wire::{Deframer, Error, Frame, HANDSHAKE_MAX_FRAME, LENGTH_BYTES};
 

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 type Body = fn(&[u8]);
 
 /// The bodies by the names of their targets.
-const BODIES: [(&str, Body); 1] = [("decoder", pulsewire::fuzz::decoder)];
+const BODIES: [(&str, Body); 3] = [
+    ("decoder", pulsewire::fuzz::decoder),
+    ("operations", pulsewire::fuzz::operations),
+    ("session", pulsewire::fuzz::session),
+];
 
 fn body_of(target: &str) -> Option<Body> {
     BODIES.iter().find(|(name, _)| *name == target).map(|(_, body)| *body)

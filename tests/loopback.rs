@@ -130,7 +130,8 @@ fn a_client_finds_a_server_that_comes_later_and_one_that_comes_back() {
     assert_eq!(next_message(&mut all), (String::from("a"), 1));
     first.stop();
     first.start().unwrap();
-    assert_eq!(client.call(ADD, &(2, 2)), Ok(4));
+    // It may meet the old connection, whose end the client has not read yet: then only its caller can say to try again.
+    assert_eq!(client.call_with(ADD, &(2, 2), CallOptions::new().idempotent()), Ok(4));
     loop {
         match all.recv_timeout(LONG).expect("an event") {
             Event::Restarted { epoch, .. } => {

@@ -99,7 +99,10 @@ impl Dials {
         let attempt = self.attempts.get(&token)?;
         let error = match socket::connected(&attempt.stream) {
             Ok(false) => return None,
-            Ok(true) if socket::is_self_connection(&attempt.stream) => DialError::SelfConnection,
+            Ok(true) if socket::is_self_connection(&attempt.stream) => {
+                socket::leave_no_trace(&attempt.stream);
+                DialError::SelfConnection
+            }
             Ok(true) => match socket::tune(&attempt.stream, &self.keepalive) {
                 Ok(()) => {
                     let attempt = self.attempts.remove(&token)?;

@@ -116,6 +116,13 @@ pub(crate) fn is_self_connection(stream: &TcpStream) -> bool {
     }
 }
 
+/// Sees to it that a stream ends by reset when it is dropped. A connection to itself that ends in good order stays in
+/// TIME_WAIT, and its real server cannot bind the port for a minute: `SO_REUSEADDR` helps only where both sides set it.
+pub(crate) fn leave_no_trace(stream: &TcpStream) {
+    // Where it cannot be set, the server has to wait.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 /// Makes a connected stream ready for frames: small ones go out at once, and the kernel watches the peer.
 ///
 /// # Errors

@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     account_matched: u64,
     /// Subscribed frames to come, in the order of their places.
     acks: VecDeque<Ack>,
+    /// Those that were written: they may be lost on their way, and with them the client's knowledge of its set.
+    answered: VecDeque<Ack>,
     /// Everything matching below this sequence number precedes whatever is queued next. Invariant: never below a
     /// position that was told to the peer.
     reached: u64,
@@ -55,6 +57,8 @@ struct Ack {
     position: u64,
     /// The slot that the next stored publication had then.
     slot: Slot,
+    /// What had matched in the account until then.
+    matched: u64,
     /// Places dropped that lie behind this one and before the next.
     dropped_after: u64,
 }
@@ -80,6 +84,7 @@ impl Follower {
             replays: false,
             account_matched: 0,
             acks: VecDeque::new(),
+            answered: VecDeque::new(),
             reached: 0,
             quiet: false,
             sent: 0,
@@ -95,6 +100,7 @@ impl Follower {
         self.account_start = (head, log.next_slot());
         self.account_matched = 0;
         self.acks.clear();
+        self.answered.clear();
         self.follow = if self.set.is_everything() {
             Follow::Everything { next: log.next_slot() }
         } else {
@@ -117,6 +123,10 @@ impl Follower {
         if next_seq < start || next_seq > head {
             return None;
         }
+        // The answers that it may not have come again, each in its place.
+        self.answered.retain(|ack| ack.position >= next_seq);
+        self.answered.append(&mut self.acks);
+        core::mem::swap(&mut self.answered, &mut self.acks);
         match &mut self.follow {
             Follow::Nothing => return None,
             Follow::Everything { next } => {
@@ -138,11 +148,18 @@ impl Follower {
                         None => {}
                     }
                 }
-                let lost = self.account_matched.checked_sub(accounted)?.checked_sub(missing.len() as u64)?;
+                // Between the answers, other sets ruled.
+                let mut until = self.account_matched;
+                let mut behind = missing.len();
+                for ack in self.acks.iter_mut().rev() {
+                    let first = missing.partition_point(|slot| *slot < ack.slot);
+                    ack.dropped_after = until.checked_sub(ack.matched)?.checked_sub((behind - first) as u64)?;
+                    (until, behind) = (ack.matched, first);
+                }
+                let lost = until.checked_sub(accounted)?.checked_sub(behind as u64)?;
                 (*written, *pending, *dropped) = (received, missing, lost);
             }
         }
-        self.acks.clear();
         self.replays = true;
         self.reached = next_seq;
         Some(grown(before, self.positions()))
@@ -151,6 +168,11 @@ impl Follower {
     /// The connection is gone: a set that was on its way is forgotten. Returns it.
     pub(crate) fn detach(&mut self) -> Option<PrefixSet> {
         self.incoming.take()
+    }
+
+    /// The position at which the account began.
+    pub(crate) fn account_start(&self) -> u64 {
+        self.account_start.0
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -164,7 +186,8 @@ impl Follower {
 
     /// The set that `ticket` asked for is in force from `head` on; the answer comes when the stream gets there.
     pub(crate) fn acknowledge(&mut self, ticket: u64, log: &Log, head: u64) {
-        self.acks.push_back(Ack { ticket, position: head, slot: log.next_slot(), dropped_after: 0 });
+        let matched = self.account_matched;
+        self.acks.push_back(Ack { ticket, position: head, slot: log.next_slot(), matched, dropped_after: 0 });
     }
 
     /// A publication matched. Returns by how many places the memory of places grew.
@@ -278,6 +301,10 @@ impl Follower {
                 .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
             if let Follow::Matched { dropped, .. } = &mut self.follow {
                 *dropped = ack.dropped_after;
+            }
+            self.answered.push_back(Ack { dropped_after: 0, ..ack });
+            if self.answered.len() > MOST_ANSWERED {
+                self.answered.pop_front();
             }
         }
         grown(before, self.positions())
@@ -405,6 +432,9 @@ impl Follower {
         grown(before, self.positions())
     }
 }
+
+/// Answers that are remembered for a subscriber that may come back without them.
+const MOST_ANSWERED: usize = 1_024;
 
 /// Bytes that may still be added to a chunk.
 fn room(chunk: &Chunk) -> usize {

@@ -35,7 +35,7 @@ const FIRST_INDEX_LEN: usize = 64;
 /// Where in the log a stored frame is: dense numbers, 0 for the first frame ever stored.
 pub type Slot = u64;
 
-/// How much a [`Log`] keeps. Neither limit is ever exceeded; whichever is reached first evicts.
+/// How much the log of a stream keeps. Neither limit is ever exceeded; whichever is reached first evicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
     /// Most bytes reserved for frames, the unused ends of segments included. Default: 4 MiB, some seconds of a busy

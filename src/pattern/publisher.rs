@@ -247,7 +247,11 @@ impl Publisher {
             self.forget_incoming(&set);
             return Err(Violation::PrefixesBesideEverything);
         }
-        if let (true, Start::Resume { next_seq, accounted }) = (back, start) {
+        // Who resumes before the account's beginning has never heard of it: the account before was lost with its record.
+        let heard = |next_seq| next_seq >= follower.account_start();
+        if let (true, Start::Resume { next_seq, accounted }) =
+            (back && matches!(start, Start::Resume { next_seq, .. } if heard(next_seq)), start)
+        {
             let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
             self.exchange(follower, peer, set);
             let grown = resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;

@@ -278,7 +278,7 @@ impl Requester {
     pub fn stop(&mut self, now: Instant) {
         self.stopped = true;
         for id in self.calls.keys().copied().collect::<Vec<_>>() {
-            self.give_up(id, NotExecuted::ShuttingDown, Unknown::Stopped);
+            self.give_up(now, id, NotExecuted::ShuttingDown, Unknown::Stopped);
         }
         self.queue.clear();
         self.unsettle();
@@ -397,14 +397,19 @@ impl Requester {
         self.done.push_back(Done { id: call.id, outcome });
     }
 
-    /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown.
-    fn give_up(&mut self, id: u64, unsent: NotExecuted, sent: Unknown) {
+    /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown,
+    /// and then the server need not keep it.
+    fn give_up(&mut self, now: Instant, id: u64, unsent: NotExecuted, sent: Unknown) {
         let Some(call) = self.calls.get(&id) else { return };
         let outcome = match call.state {
             State::Queued if !call.sent => Outcome::NotExecuted(unsent),
             _ => Outcome::Unknown(sent),
         };
+        let settles = matches!(outcome, Outcome::Unknown(_)) && self.dialer.is_established();
         self.finish(id, outcome);
+        if settles {
+            self.settle(now, id, true);
+        }
     }
 
     /// The server may forget this call.
@@ -487,16 +492,11 @@ impl Requester {
         for (id, state) in over {
             match state {
                 State::Queued => {
-                    self.give_up(id, unsent, Unknown::Deadline);
+                    self.give_up(now, id, unsent, Unknown::Deadline);
                     self.queue.retain(|other| *other != id);
                 }
-                State::Interrupted { .. } => self.give_up(id, unsent, Unknown::ConnectionLost),
-                State::Taken | State::Sent => {
-                    self.give_up(id, unsent, Unknown::Deadline);
-                    if connected {
-                        self.settle(now, id, true);
-                    }
-                }
+                State::Interrupted { .. } => self.give_up(now, id, unsent, Unknown::ConnectionLost),
+                State::Taken | State::Sent => self.give_up(now, id, unsent, Unknown::Deadline),
             }
         }
     }
@@ -649,9 +649,15 @@ impl ClientRole for Requester {
         for id in sent.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.interrupt(now, id);
         }
-        // Cut off before its last byte: it cannot have started.
+        // Cut off before its last byte: on this connection it cannot have started.
         self.stats.sent_again += u64::from(begun.is_some_and(|id| self.calls.contains_key(&id)));
         self.requeue(begun.into_iter().collect());
+        // Waiting to be sent again is no better than having been sent.
+        let calls = &self.calls;
+        let (unsure, unsent): (Vec<u64>, Vec<u64>) =
+            core::mem::take(&mut self.queue).into_iter().partition(|id| calls.get(id).is_some_and(|call| call.sent));
+        self.queue = unsent.into();
+        unsure.into_iter().for_each(|id| self.interrupt(now, id));
     }
 
     fn render(&mut self, _now: Instant) {
@@ -675,7 +681,7 @@ impl ClientRole for Requester {
             };
             if call.options.deadline <= now {
                 self.queue.pop_front();
-                self.give_up(id, NotExecuted::Expired, Unknown::Deadline);
+                self.give_up(now, id, NotExecuted::Expired, Unknown::Deadline);
                 continue;
             }
             let size = chunk.bytes().len();
@@ -690,7 +696,7 @@ impl ClientRole for Requester {
                     }
                 }
                 Err(TooLong { len, limit }) => {
-                    self.give_up(id, NotExecuted::TooLong { len, limit }, Unknown::ConnectionLost);
+                    self.give_up(now, id, NotExecuted::TooLong { len, limit }, Unknown::ConnectionLost);
                 }
             }
         }
@@ -704,6 +710,7 @@ impl ClientRole for Requester {
                 continue;
             };
             match fate {
+                _ if lost && call.sent => self.interrupt(now, id),
                 Fate::Written if lost => self.interrupt(now, id),
                 Fate::Written => {
                     call.state = State::Sent;

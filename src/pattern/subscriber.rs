@@ -99,6 +99,9 @@ pub struct Subscriber {
     waiting: VecDeque<u64>,
     /// Frames to be sent as soon as the handshake is through: ticket, prefix, and whether it is to be added.
     changes: Vec<(u64, Box<str>, bool)>,
+    /// The epoch of the account that is open. It stays open while other servers are met, until one of them has put the
+    /// set in force.
+    account: Option<u64>,
     /// Everything matching below it has been received or reported lost. `None` before the first account.
     position: Option<u64>,
     /// Received and reported lost in this account.
@@ -113,8 +116,9 @@ pub struct Subscriber {
 #[derive(Debug, Clone, Copy)]
 struct Handshake {
     ticket: u64,
-    /// The epoch is another one than before.
-    restarted: Option<u64>,
+    epoch: u64,
+    /// The account that is open goes on; else a new one begins.
+    resumes: bool,
 }
 
 impl Subscriber {
@@ -155,6 +159,7 @@ impl Subscriber {
             handshake: None,
             waiting: VecDeque::new(),
             changes: Vec::new(),
+            account: None,
             position: None,
             accounted: 0,
             stats: SubscriberStats { prefixes: 1, ..SubscriberStats::default() },
@@ -354,6 +359,11 @@ impl Subscriber {
         ticket
     }
 
+    /// The set is not in force yet, and no account goes on meanwhile.
+    fn begins_anew(&self) -> bool {
+        self.handshake.is_some_and(|handshake| !handshake.resumes)
+    }
+
     /// Moves the position on; it never goes back.
     fn advance(&mut self, seq: u64, position: u64) -> Result<(), CloseReason> {
         let reached = self.position.unwrap_or(0);
@@ -367,18 +377,25 @@ impl Subscriber {
     fn handle_subscribed(&mut self, subscribed: Subscribed) -> Result<(), CloseReason> {
         let Subscribed { ticket, position } = subscribed;
         if let Some(handshake) = self.handshake {
+            if ticket != handshake.ticket && handshake.resumes {
+                // An answer that was lost with the last connection, or one that came twice.
+                return self.handle_answer(ticket, position).or(Ok(()));
+            }
             if ticket != handshake.ticket {
                 return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
             }
             self.handshake = None;
-            if self.position.is_none() {
+            if !handshake.resumes {
+                // Numbers of another epoch say nothing here.
+                let restarted = self.position.take().is_some();
+                self.account = Some(handshake.epoch);
                 self.accounted = 0;
                 self.stats.accounts += 1;
+                if restarted {
+                    self.inbox.push(EventKind::Restarted { epoch: handshake.epoch, from: position });
+                }
             }
             self.advance(position, position)?;
-            if let Some(epoch) = handshake.restarted {
-                self.inbox.push(EventKind::Restarted { epoch, from: position });
-            }
             self.inbox.push(EventKind::Subscribed { ticket: 0, position });
             // Whatever was asked for before the handshake is part of the set that it sent.
             while self.waiting.front().is_some_and(|ticket| *ticket < handshake.ticket) {
@@ -387,6 +404,11 @@ impl Subscriber {
             }
             return Ok(());
         }
+        self.handle_answer(ticket, position)
+    }
+
+    /// The answer to one ticket.
+    fn handle_answer(&mut self, ticket: u64, position: u64) -> Result<(), CloseReason> {
         let Ok(index) = self.waiting.binary_search(&ticket) else {
             return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
         };
@@ -419,24 +441,19 @@ impl ClientRole for Subscriber {
         &mut self.dialer
     }
 
-    fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
-        let same = before == Some(welcome.epoch);
-        let start = match self.position {
-            Some(next_seq) if same => Start::Resume { next_seq, accounted: self.accounted },
-            _ => Start::Fresh,
-        };
-        // Numbers of another epoch say nothing here.
-        let restarted = before.filter(|_| !same && self.position.is_some()).map(|_| welcome.epoch);
-        if !same {
-            self.position = None;
-        }
-        if !welcome.known {
-            // The server begins to count anew.
+    fn handle_established(&mut self, _now: Instant, welcome: Welcome, _before: Option<u64>) {
+        let next_seq = self.position.filter(|_| self.account == Some(welcome.epoch));
+        if next_seq.is_some() && !welcome.known {
+            // The server lost its record of us, and counts from the end of the gap on.
             self.accounted = 0;
         }
+        let start = match next_seq {
+            Some(next_seq) => Start::Resume { next_seq, accounted: self.accounted },
+            None => Start::Fresh,
+        };
         self.changes.clear();
         let ticket = self.send_set(start);
-        self.handshake = Some(Handshake { ticket, restarted });
+        self.handshake = Some(Handshake { ticket, epoch: welcome.epoch, resumes: next_seq.is_some() });
         self.dialer.wake();
     }
 
@@ -445,7 +462,7 @@ impl ClientRole for Subscriber {
         match frame {
             Frame::Publish { header, data } => {
                 // Before the set is in force, only an account that goes on may bring something.
-                if self.handshake.is_some() && self.position.is_none() {
+                if self.begins_anew() {
                     return Err(unexpected);
                 }
                 self.advance(header.seq, header.seq.saturating_add(1))?;
@@ -455,6 +472,9 @@ impl ClientRole for Subscriber {
                 Ok(())
             }
             Frame::Gap(gap) => {
+                if self.begins_anew() {
+                    return Err(unexpected);
+                }
                 // Where the gap begins says little: a heartbeat may have carried us further meanwhile.
                 self.advance(gap.after, gap.after)?;
                 match gap.lost {

@@ -14,11 +14,11 @@ use serde::Serialize;
 
 use super::codec;
 use super::function::{Function, FunctionResult, Functions, Place, RawResponder, Responder};
-use super::lane::Lane;
+use super::lane::{Lane, Refused};
 use super::method::{MethodName, PublishTopic};
 use crate::net::{self, Address, AddressError, DriverThread, Handler, Keepalive, Port, ToAddress};
 use crate::pattern::{
-    Limits, PublishError, Published, Roles, Server, ServerEvent, ServerStats, Status, Ticket,
+    Limits, PublishError, Published, Refusal, Roles, Server, ServerEvent, ServerStats, Status, Ticket,
 };
 
 /// Answers calls by name and publishes events by topic.
@@ -194,14 +194,13 @@ impl Inner {
         let port = &running.port;
         let deadline = port.now() + linger;
         running.driver.stop_listening(linger);
-        port.command(|server, now| server.stop(now));
-        for lane in &port.handler.lanes {
-            // Their calls have been answered as not executed.
-            drop(lane.close(true));
-        }
+        // What has not started never does; what has is given its time, and its answer goes out before the Bye.
+        let unstarted: Vec<LaneJob> = port.handler.lanes.iter().flat_map(|lane| lane.close(true)).collect();
+        unstarted.into_iter().for_each(LaneJob::refuse);
         for lane in &port.handler.lanes {
             lane.join_within(deadline.saturating_since(port.now()));
         }
+        port.command(|server, now| server.stop(now));
         if !running.driver.is_current() {
             port.wait_until(deadline, |server| server.is_flushed().then_some(()));
         }
@@ -476,6 +475,12 @@ impl LaneJob {
     fn run(self, functions: &Functions) {
         run_call(&self.port, functions, self.ticket, &self.function);
     }
+
+    /// Answers that the server is stopping.
+    fn refuse(self) {
+        let status = Status::NotExecuted(Refusal::ShuttingDown);
+        self.port.command(|server, _| server.reply(self.ticket, status, &[]));
+    }
 }
 
 /// Runs one call, unless it has expired or been withdrawn while it waited.
@@ -526,10 +531,9 @@ impl Handler for ServerHandler {
             }
             Some(Place::Lane(index)) => {
                 let job = LaneJob { port: Arc::clone(port), ticket: work.ticket, function: work.function };
-                if self.lanes[*index].push(job).is_err() {
+                if let Err(Refused::Closed(job) | Refused::Full(job)) = self.lanes[*index].push(job) {
                     // The lane is closed: the server is stopping.
-                    let status = Status::NotExecuted(crate::pattern::Refusal::ShuttingDown);
-                    port.command(|server, _| server.reply(work.ticket, status, &[]));
+                    job.refuse();
                 }
             }
         }

@@ -48,7 +48,7 @@ pub struct Limits {
     pub not_reading_timeout: Duration,
     /// For which a sent call waits for its lost connection to come back. Default 3 s, never past its deadline.
     pub resume_wait: Duration,
-    /// For which a server keeps a session's record after its connection was lost, so that calls can be taken up again.
+    /// For which a server keeps a session's record after its connection was lost, so that it can be taken up again.
     /// Default 60 s.
     pub session_keep: Duration,
     /// Records without a connection that a server keeps; the oldest goes first. Default 1 024.
@@ -59,11 +59,10 @@ pub struct Limits {
     pub queued_arguments_bytes: u64,
     /// Bytes of results that are kept for their clients, all together. Default 64 MiB.
     pub results_bytes: u64,
-    /// Bytes of acknowledgements and other control frames that wait for one peer; beyond it, it is not read from until
-    /// it takes them. Default 1 MiB.
+    /// Bytes of control frames that wait to be written to one connection; beyond it that peer is not read from.
+    /// Default 1 MiB. Answers and publications do not queue: they are written from their table and their log.
     pub send_queue_bytes: u64,
-    /// Bytes of begun frames whose tails wait to be written, all connections together. Default 64 MiB; beyond it the
-    /// connection that took it there is ended, and resumes.
+    /// Bytes of frames that were begun and wait to be finished, all connections together. Default 64 MiB.
     pub send_queues_bytes: u64,
     /// Bytes of prefixes, all subscribers together. Default 64 MiB.
     pub prefixes_bytes: u64,

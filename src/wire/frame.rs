@@ -149,7 +149,7 @@ pub enum RejectCode {
     UnknownStream,
     /// As many connections as the server's limit allows.
     Full,
-    /// The client's frame limit is below the largest publication of the stream.
+    /// The client's frame limit is below the least there is, or below the largest publication of the stream.
     FrameLimit,
     /// The server is stopping.
     ShuttingDown,

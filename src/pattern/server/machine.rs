@@ -129,13 +129,13 @@ impl Machine for Server {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        while let Some((due, session)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
-            self.detached.remove(&(due, session));
-            self.forget(session);
-        }
         while let Some((due, conn)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, conn));
             self.fire(now, conn);
+        }
+        while let Some((due, session)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
+            self.detached.remove(&(due, session));
+            self.forget(session);
         }
     }
 

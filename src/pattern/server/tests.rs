@@ -1164,3 +1164,22 @@ fn claim_to_have_what_was_never_sent_ends_the_connection() {
         assert_eq!(hand.machine.stats().publisher.prefixes, 0, "and its record is gone");
     }
 }
+
+#[test]
+fn account_that_the_client_never_heard_of_is_begun_again() {
+    let mut hand = server(Limits::default());
+    for _ in 0..10 {
+        hand.machine.publish("nobody", b"").unwrap();
+    }
+    // The record of an earlier account is lost, and the answer that says so is lost as well.
+    let conn = hand.accept().unwrap();
+    hand.deliver(conn, hello(Role::Subscriber, 1, 1)).expect(conn, welcome());
+    hand.room(conn, 0);
+    subscribe(&mut hand, conn, 1, Some(Start::Resume { next_seq: 4, accounted: 0 }), &["a"]);
+    hand.lose(conn, StreamEnd::Reset);
+    hand.machine.publish("a", b"").unwrap();
+    let conn = back(&mut hand, Role::Subscriber, 1, 2);
+    subscribe(&mut hand, conn, 2, Some(Start::Resume { next_seq: 4, accounted: 0 }), &["a"]);
+    hand.expect(conn, Frame::Gap(Gap { before: 4, after: 11, lost: Lost::AtMost(7) }));
+    hand.expect(conn, Frame::Subscribed(Subscribed { ticket: 2, position: 11 })).expect_silence(conn);
+}

@@ -180,17 +180,21 @@ fn resume_goes_on_where_it_was_and_a_gap_of_at_most_begins_a_new_account() {
     hand.deliver(conn, publish(7, "a")).lose(conn, StreamEnd::Reset).at(100);
     let conn = greet(&mut hand, EPOCH);
     let (_, ticket, start) = set(&mut hand, conn);
-    assert_eq!(start, Start::Resume { next_seq: 8, accounted: 1 });
+    assert_eq!(
+        start,
+        Start::Resume { next_seq: 8, accounted: 0 },
+        "the record is lost, and its counts with it"
+    );
     hand.deliver(conn, subscribed(ticket, 8)).deliver(conn, publish(8, "a"));
     assert_eq!(hand.machine.stats().accounts, 1, "nothing was published meanwhile");
     hand.lose(conn, StreamEnd::Reset).at(200);
     let conn = greet(&mut hand, EPOCH);
     let (_, ticket, start) = set(&mut hand, conn);
-    assert_eq!(start, Start::Resume { next_seq: 9, accounted: 1 }, "the server counted from there");
+    assert_eq!(start, Start::Resume { next_seq: 9, accounted: 0 }, "again");
     hand.deliver(conn, gap(9, 20, Lost::AtMost(11))).deliver(conn, subscribed(ticket, 20));
     hand.deliver(conn, publish(20, "a")).lose(conn, StreamEnd::Reset).at(300);
     let conn = greet(&mut hand, EPOCH);
-    assert_eq!(set(&mut hand, conn).2, Start::Resume { next_seq: 21, accounted: 1 });
+    assert_eq!(set(&mut hand, conn).2, Start::Resume { next_seq: 21, accounted: 0 });
     let stats = hand.machine.stats();
     assert_eq!((stats.accounts, stats.lost, stats.lost_at_most), (2, 0, 11));
     let cycle = ["disconnected", "retry", "connected"];
@@ -229,6 +233,30 @@ fn another_epoch_is_a_restart_with_a_new_account() {
     let (_, ticket, _) = set(&mut hand, conn);
     hand.deliver(conn, subscribed(ticket, 3));
     assert_eq!(events(&mut hand)[3..], ["connected", "subscribed 0 3"]);
+}
+
+#[test]
+fn server_that_is_lost_before_the_set_is_in_force_changes_nothing() {
+    let (mut hand, conn) = following();
+    hand.deliver(conn, publish(8, "a")).lose(conn, StreamEnd::Eof).at(100);
+    let other = greet(&mut hand, EPOCH + 1);
+    assert_eq!(set(&mut hand, other).2, Start::Fresh);
+    hand.lose(other, StreamEnd::Eof).at(200);
+    let conn = greet(&mut hand, EPOCH);
+    let (_, ticket, start) = set(&mut hand, conn);
+    assert_eq!(start, Start::Resume { next_seq: 9, accounted: 0 }, "the account of before is still open");
+    hand.deliver(conn, subscribed(ticket, 9)).lose(conn, StreamEnd::Eof).at(300);
+    let other = greet(&mut hand, EPOCH + 1);
+    hand.lose(other, StreamEnd::Eof).at(400);
+    let other = greet(&mut hand, EPOCH + 1);
+    let (_, ticket, _) = set(&mut hand, other);
+    hand.deliver(other, subscribed(ticket, 3));
+    let seen = events(&mut hand);
+    assert_eq!(
+        seen[seen.len() - 2..],
+        ["restarted 78 3", "subscribed 0 3"],
+        "however often it was met before"
+    );
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! What a seed means.
+
+use pulsewire::pattern::{Limits, Reconnect};
+use pulsewire::time::Duration;
+
+use super::dice::Dice;
+use super::driver::Habits;
+use super::network::{Network, Weather};
+use super::process::{Caller, Calls, Follower, Host, Process, Reading, Service};
+use super::world::{Troubles, World};
+use super::Report;
+
+/// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
+pub fn mixed(seed: u64) -> Report {
+    let mut dice = Dice::new(seed);
+    let addresses = dice.index(2) + 1;
+    let limits = limits(&mut dice);
+    let weather = Weather {
+        longest_delay_us: *dice.pick(&[500, 5_000, 200_000]),
+        window: *dice.pick(&[512, 4_096, 65_536]),
+        short_writes: *dice.pick(&[0, 50, 500]),
+    };
+    let network = Network::new(weather, addresses, dice.split());
+    let hosts = (0..addresses).map(|address| {
+        Host::new(address, address, limits.clone(), habits(&mut dice), service(&mut dice), dice.split())
+    });
+    let hosts: Vec<Host> = hosts.collect();
+    let mut clients: Vec<Box<dyn Process>> = Vec::new();
+    for _ in 0..dice.between(1, 2) {
+        let node = hosts.len() + clients.len();
+        let (policy, habits, calls) = (policy(&mut dice), habits(&mut dice), calls(&mut dice));
+        clients.push(Box::new(Caller::new(
+            node,
+            limits.clone(),
+            policy,
+            addresses,
+            habits,
+            calls,
+            dice.split(),
+        )));
+    }
+    for _ in 0..dice.between(1, 3) {
+        let node = hosts.len() + clients.len();
+        let (policy, habits, reading) = (policy(&mut dice), habits(&mut dice), reading(&mut dice));
+        clients.push(Box::new(Follower::new(
+            node,
+            limits.clone(),
+            policy,
+            addresses,
+            habits,
+            reading,
+            dice.split(),
+        )));
+    }
+    let troubles = Troubles {
+        lasts: dice.millis(3_000, 25_000),
+        pause_ms: *dice.pick(&[(50, 300), (200, 3_000), (2_000, 8_000)]),
+        kinds: if dice.permille(100) { 0 } else { dice.bits() },
+    };
+    World::new(network, hosts, clients, troubles, dice.split()).run()
+}
+
+fn limits(dice: &mut Dice) -> Limits {
+    let mut limits = Limits::tiny();
+    limits.log_messages = *dice.pick(&[4, 30, 300]);
+    limits.log_bytes = *dice.pick(&[16 * 1024, 64 * 1024]);
+    limits.max_in_flight = *dice.pick(&[2, 16, 64]);
+    limits.max_half_open = 4;
+    limits.max_connections = 32;
+    limits.heartbeat_interval = Duration::from_millis(1_000);
+    limits.heartbeat_timeout = Duration::from_millis(4_000);
+    limits.handshake_timeout = Duration::from_secs(2);
+    limits.not_reading_timeout = Duration::from_secs(12);
+    limits.frame_progress_timeout = Duration::from_secs(10);
+    limits.inbox_bytes = *dice.pick(&[500, 10_000, 1_000_000]);
+    limits.session_keep = Duration::from_millis(*dice.pick(&[0, 500, 4_000]));
+    limits.max_detached = *dice.pick(&[0, 1, 16]);
+    limits.positions_bytes = *dice.pick(&[40, 200, 100_000]);
+    limits.partial_frames_bytes = *dice.pick(&[6_000, 100_000]);
+    limits.results_bytes = *dice.pick(&[2_000, 100_000]);
+    limits.queued_arguments_bytes = *dice.pick(&[2_000, 100_000]);
+    limits
+}
+
+fn policy(dice: &mut Dice) -> Reconnect {
+    match dice.index(4) {
+        0 => Reconnect::zmq(100, 0),
+        1 => Reconnect::zmq(10, 1_000),
+        2 => Reconnect::zmq(1, 0),
+        _ => Reconnect::default(),
+    }
+}
+
+fn habits(dice: &mut Dice) -> Habits {
+    Habits {
+        oversleep_us: *dice.pick(&[1, 1_000, 200_000]),
+        read_bytes: *dice.pick(&[6, 300, 65_536]),
+        holds: *dice.pick(&[0, 20, 500]),
+        fidgets: *dice.pick(&[0, 100]),
+    }
+}
+
+fn service(dice: &mut Dice) -> Service {
+    Service {
+        longest_call_ms: *dice.pick(&[1, 20, 1_000]),
+        largest_result: *dice.pick(&[10, 500, 20_000]),
+        publish_every_ms: *dice.pick(&[50, 300, 2_000]),
+        largest_burst: *dice.pick(&[1, 10, 80]),
+        largest_publication: *dice.pick(&[10, 200, 4_000]),
+    }
+}
+
+fn calls(dice: &mut Dice) -> Calls {
+    Calls {
+        every_ms: *dice.pick(&[80, 400, 3_000]),
+        largest_burst: *dice.pick(&[0, 5, 80]),
+        largest_arguments: *dice.pick(&[0, 100, 9_000]),
+        longest_timeout_ms: *dice.pick(&[20, 1_000, 20_000]),
+        idempotent: *dice.pick(&[0, 200, 900]),
+        rests: *dice.pick(&[0, 0, 20]),
+    }
+}
+
+fn reading(dice: &mut Dice) -> Reading {
+    Reading {
+        every_ms: *dice.pick(&[10, 100, 2_000]),
+        changes: *dice.pick(&[0, 20, 500]),
+        rests: *dice.pick(&[0, 0, 10]),
+    }
+}
