@@ -123,6 +123,7 @@ impl Follower {
         if next_seq < start || next_seq > head {
             return None;
         }
+        let given_up = self.given_up_below();
         // The answers that it may not have come again, each in its place.
         self.answered.retain(|ack| ack.position >= next_seq);
         self.answered.append(&mut self.acks);
@@ -137,7 +138,12 @@ impl Follower {
                 *next = start_slot + accounted;
             }
             Follow::Matched { written, taken, pending, dropped } => {
+                // Places behind these were given up. A gap names the stretch in which messages are missing, so those
+                // before them go with them.
                 let unsure = written.drain(..).chain(taken.drain(..));
+                let unsure = unsure.filter(|slot| {
+                    *slot >= given_up || log.seq(*slot).is_some_and(|seq| seq < next_seq)
+                });
                 let mut received = VecDeque::new();
                 let mut missing = VecDeque::new();
                 for slot in unsure.chain(pending.drain(..)) {
@@ -163,6 +169,14 @@ impl Follower {
         self.replays = true;
         self.reached = next_seq;
         Some(grown(before, self.positions()))
+    }
+
+    /// The slot below which places that were pending have been given up; 0 if none were.
+    fn given_up_below(&self) -> Slot {
+        let Follow::Matched { dropped, .. } = &self.follow else { return 0 };
+        let last = self.acks.iter().rposition(|ack| ack.dropped_after > 0).map(|index| index + 1);
+        let last = last.or((*dropped > 0).then_some(0));
+        last.map_or(0, |next| self.acks.get(next).map_or(Slot::MAX, |ack| ack.slot))
     }
 
     /// The connection is gone: a set that was on its way is forgotten. Returns it.

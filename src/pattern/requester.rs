@@ -598,28 +598,33 @@ impl ClientRole for Requester {
     }
 
     fn handle_established(&mut self, _now: Instant, welcome: Welcome, before: Option<u64>) {
+        // With several addresses the record may be one of an earlier visit to another server: what was sent elsewhere
+        // since is unknown there.
+        let known = welcome.known && before == Some(welcome.epoch);
         let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
-        let interrupted =
-            self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
-        let (again, lost): (Vec<(u64, bool)>, Vec<(u64, bool)>) = interrupted
-            .map(|(id, call)| (*id, welcome.known || call.options.idempotent))
-            .partition(|(_, again)| *again);
-        for (id, _) in lost {
+        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let (mut again, mut lost) = (Vec::new(), Vec::new());
+        for (id, call) in interrupted {
+            let list = if known || call.options.idempotent { &mut again } else { &mut lost };
+            list.push(*id);
+        }
+        for id in lost {
             self.finish(id, Outcome::Unknown(why));
         }
         // The record of the old connection is gone and its entries with it, or it is here and is told what we keep.
         self.unsettle();
-        let mut again: Vec<u64> = again.into_iter().map(|(id, _)| id).collect();
-        if welcome.known {
+        if known {
             self.keep_only(&mut again);
+        } else if welcome.known {
+            self.keep_only(&mut Vec::new());
         }
-        for id in &again {
-            if let Some(call) = self.calls.get_mut(id).filter(|_| !welcome.known) {
+        for id in again.iter().filter(|_| !known) {
+            if let Some(call) = self.calls.get_mut(id) {
                 call.doubt.get_or_insert(why);
             }
         }
         self.stats.sent_again += again.len() as u64;
-        let renumber = !welcome.known && !again.is_empty();
+        let renumber = !known && !again.is_empty();
         self.requeue(again);
         if renumber {
             self.renumber();

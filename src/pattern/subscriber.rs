@@ -359,6 +359,14 @@ impl Subscriber {
         ticket
     }
 
+    /// What was asked for up to this ticket is in force from this position on.
+    fn answer_waiting(&mut self, up_to: u64, position: u64) {
+        while let Some(ticket) = self.waiting.front().copied().filter(|ticket| *ticket <= up_to) {
+            self.waiting.pop_front();
+            self.inbox.push(EventKind::Subscribed { ticket, position });
+        }
+    }
+
     /// The set is not in force yet, and no account goes on meanwhile.
     fn begins_anew(&self) -> bool {
         self.handshake.is_some_and(|handshake| !handshake.resumes)
@@ -378,8 +386,11 @@ impl Subscriber {
         let Subscribed { ticket, position } = subscribed;
         if let Some(handshake) = self.handshake {
             if ticket != handshake.ticket && handshake.resumes {
-                // An answer that was lost with the last connection, or one that came twice.
-                return self.handle_answer(ticket, position).or(Ok(()));
+                // An answer that was lost with an earlier connection, or one that came twice. If it answers the set
+                // of a handshake, then all that was asked for before.
+                self.advance(position, position)?;
+                self.answer_waiting(ticket, position);
+                return Ok(());
             }
             if ticket != handshake.ticket {
                 return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
@@ -398,17 +409,9 @@ impl Subscriber {
             self.advance(position, position)?;
             self.inbox.push(EventKind::Subscribed { ticket: 0, position });
             // Whatever was asked for before the handshake is part of the set that it sent.
-            while self.waiting.front().is_some_and(|ticket| *ticket < handshake.ticket) {
-                let ticket = self.waiting.pop_front().expect("there is a front");
-                self.inbox.push(EventKind::Subscribed { ticket, position });
-            }
+            self.answer_waiting(handshake.ticket, position);
             return Ok(());
         }
-        self.handle_answer(ticket, position)
-    }
-
-    /// The answer to one ticket.
-    fn handle_answer(&mut self, ticket: u64, position: u64) -> Result<(), CloseReason> {
         let Ok(index) = self.waiting.binary_search(&ticket) else {
             return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
         };
