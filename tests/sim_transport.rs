@@ -21,3 +21,11 @@ fn the_same_seed_gives_the_same_run() {
     }
     assert_ne!(scenario::mixed(0).trace, scenario::mixed(1).trace);
 }
+
+#[test]
+fn seeds_that_have_caught_something_are_looked_at_every_time() {
+    // A heartbeat behind a blocked stream that named an earlier position than the one before it.
+    scenario::mixed(434);
+    // A call that may run twice, had run, was queued to be sent again, and ended as not executed at a stop.
+    scenario::mixed(466);
+}

@@ -1,4 +1,5 @@
 //! Whoever is not what it should be is turned away, for the right reason, and a bystander notices nothing.
+#![allow(clippy::cast_possible_truncation)] // Small numbers of the tests' own.
 
 mod support;
 
@@ -118,7 +119,7 @@ fn f01_whatever_the_bytes_and_however_they_are_cut_the_server_lives() {
 
 #[test]
 fn f02_a_frame_above_the_negotiated_limit_is_refused_on_its_length() {
-    let limits = support::limits(|limits| {
+    let limits = limits(|limits| {
         limits.max_frame_bytes = 100_000;
         limits.log_bytes = 100_000;
     });
@@ -243,7 +244,7 @@ fn f19_a_dribble_does_not_move_the_deadline_of_the_handshake() {
 
 #[test]
 fn f18_a_flood_of_half_open_connections_pushes_its_own_oldest_out() {
-    let limits = support::limits(|limits| {
+    let limits = limits(|limits| {
         limits.max_half_open = 8;
         limits.handshake_timeout = LONG;
     });
@@ -316,7 +317,7 @@ fn f37_a_reset_in_the_middle_of_a_frame_is_the_end_of_that_connection_alone() {
 
 #[test]
 fn f27_requests_without_end_and_without_reading_are_put_an_end_to() {
-    let watched = Watched::new(support::limits(|limits| limits.max_in_flight = 4));
+    let watched = Watched::new(limits(|limits| limits.max_in_flight = 4));
     let mut bystander = Bystander::new(&watched.server);
     let mut raw = watched.connect();
     raw.shake_hands(Role::Requester);
@@ -336,7 +337,7 @@ fn f27_requests_without_end_and_without_reading_are_put_an_end_to() {
 
 #[test]
 fn f23_a_flood_of_prefixes_ends_at_the_limit() {
-    let watched = Watched::new(support::limits(|limits| limits.max_prefixes = 100));
+    let watched = Watched::new(limits(|limits| limits.max_prefixes = 100));
     let mut bystander = Bystander::new(&watched.server);
     let mut raw = watched.connect();
     raw.shake_hands(Role::Subscriber);
@@ -358,7 +359,7 @@ fn f23_a_flood_of_prefixes_ends_at_the_limit() {
 
 #[test]
 fn f28_a_subscriber_that_never_reads_is_given_up_in_the_end() {
-    let watched = Watched::new(support::limits(|limits| limits.not_reading_timeout = SOON));
+    let watched = Watched::new(limits(|limits| limits.not_reading_timeout = SOON));
     let mut bystander = Bystander::new(&watched.server);
     let mut raw = watched.connect();
     raw.shake_hands(Role::Subscriber);

@@ -1,6 +1,7 @@
 //! Many threads, many calls, many subscriptions: nothing hangs, nothing is mixed up, nothing is left over.
 //!
 //! `PULSEWIRE_STRESS_CALLS=1000000 cargo test --release --test stress -- --nocapture` is the long run.
+#![allow(clippy::cast_possible_truncation)] // Small numbers of the tests' own.
 
 mod support;
 

@@ -609,15 +609,16 @@ impl Watch {
 
     fn handle_event(&self, event: &ConnectionEvent) {
         let mut whole = self.whole.lock();
-        let up = match event {
+        let mut up = match event {
             ConnectionEvent::Connected { .. } => Some(true),
             ConnectionEvent::Disconnected { .. } => Some(false),
             _ => None,
         };
-        if let (Some(up), Some(entry)) =
-            (up, whole.up.iter_mut().find(|(connection, _)| *connection == self.connection))
-        {
-            entry.1 = up;
+        match (up, whole.up.iter_mut().find(|(connection, _)| *connection == self.connection)) {
+            (Some(up), Some(entry)) => entry.1 = up,
+            // It has left the whole: what happens to it is no change of it any more.
+            (_, None) => up = None,
+            (None, Some(_)) => {}
         }
         let all_up = whole.up.iter().all(|(_, up)| *up);
         let lost = up == Some(false) && whole.was_up && !whole.told_down && !whole.stopped;
@@ -703,6 +704,13 @@ pub(crate) struct SubscriptionHandler {
 pub(crate) enum SubscriptionNews {
     Readable,
     Connection(ConnectionEvent),
+}
+
+impl SubscriptionHandler {
+    /// The subscription is being stopped: that its connection ends is no loss.
+    pub(crate) fn leave(&self) {
+        self.watch.left();
+    }
 }
 
 impl Handler for SubscriptionHandler {

@@ -267,6 +267,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// Ends it: Bye, and no more events than have come. At once if nothing is unsent, else within `linger`.
     pub fn stop(&self) {
         let deadline = self.port.now() + self.linger;
+        self.port.handler.leave();
         self.port.command(|machine, now| machine.stop(now));
         self.port.wait_until(deadline, |machine| machine.is_flushed().then_some(()));
     }
@@ -288,6 +289,7 @@ impl<T: DeserializeOwned> Iterator for Subscription<T> {
 
 impl<T> Drop for Subscription<T> {
     fn drop(&mut self) {
+        self.port.handler.leave();
         self.port.command(|machine, now| machine.stop(now));
     }
 }
