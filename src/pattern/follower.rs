@@ -141,9 +141,8 @@ impl Follower {
                 // Places behind these were given up. A gap names the stretch in which messages are missing, so those
                 // before them go with them.
                 let unsure = written.drain(..).chain(taken.drain(..));
-                let unsure = unsure.filter(|slot| {
-                    *slot >= given_up || log.seq(*slot).is_some_and(|seq| seq < next_seq)
-                });
+                let unsure = unsure
+                    .filter(|slot| *slot >= given_up || log.seq(*slot).is_some_and(|seq| seq < next_seq));
                 let mut received = VecDeque::new();
                 let mut missing = VecDeque::new();
                 for slot in unsure.chain(pending.drain(..)) {
@@ -159,7 +158,8 @@ impl Follower {
                 let mut behind = missing.len();
                 for ack in self.acks.iter_mut().rev() {
                     let first = missing.partition_point(|slot| *slot < ack.slot);
-                    ack.dropped_after = until.checked_sub(ack.matched)?.checked_sub((behind - first) as u64)?;
+                    ack.dropped_after =
+                        until.checked_sub(ack.matched)?.checked_sub((behind - first) as u64)?;
                     (until, behind) = (ack.matched, first);
                 }
                 let lost = until.checked_sub(accounted)?.checked_sub(behind as u64)?;
@@ -305,6 +305,10 @@ impl Follower {
                 }));
                 self.reached = after;
                 self.lost += lost;
+                if let Follow::Matched { written, .. } = &mut self.follow {
+                    // Should the gap be lost on its way, what was written before it goes with it.
+                    written.clear();
+                }
             }
             if self.acks.front().is_none_or(|ack| ack.position > next) {
                 break;

@@ -602,7 +602,8 @@ impl ClientRole for Requester {
         // since is unknown there.
         let known = welcome.known && before == Some(welcome.epoch);
         let why = if before == Some(welcome.epoch) { Unknown::SessionLost } else { Unknown::Restarted };
-        let interrupted = self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
+        let interrupted =
+            self.calls.iter().filter(|(_, call)| matches!(call.state, State::Interrupted { .. }));
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         for (id, call) in interrupted {
             let list = if known || call.options.idempotent { &mut again } else { &mut lost };
@@ -659,8 +660,9 @@ impl ClientRole for Requester {
         self.requeue(begun.into_iter().collect());
         // Waiting to be sent again is no better than having been sent.
         let calls = &self.calls;
-        let (unsure, unsent): (Vec<u64>, Vec<u64>) =
-            core::mem::take(&mut self.queue).into_iter().partition(|id| calls.get(id).is_some_and(|call| call.sent));
+        let (unsure, unsent): (Vec<u64>, Vec<u64>) = core::mem::take(&mut self.queue)
+            .into_iter()
+            .partition(|id| calls.get(id).is_some_and(|call| call.sent));
         self.queue = unsent.into();
         unsure.into_iter().for_each(|id| self.interrupt(now, id));
     }
