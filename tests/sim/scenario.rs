@@ -12,9 +12,18 @@ use super::Report;
 
 /// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
 pub fn mixed(seed: u64) -> Report {
+    live(seed, false)
+}
+
+/// The same with servers that forget lost sessions soon, or at once, or all but one.
+pub fn forgetful(seed: u64) -> Report {
+    live(seed, true)
+}
+
+fn live(seed: u64, forgetful: bool) -> Report {
     let mut dice = Dice::new(seed);
     let addresses = dice.index(2) + 1;
-    let limits = limits(&mut dice);
+    let limits = limits(&mut dice, forgetful);
     let weather = Weather {
         longest_delay_us: *dice.pick(&[500, 5_000, 200_000]),
         window: *dice.pick(&[512, 4_096, 65_536]),
@@ -60,7 +69,7 @@ pub fn mixed(seed: u64) -> Report {
     World::new(network, hosts, clients, troubles, dice.split()).run()
 }
 
-fn limits(dice: &mut Dice) -> Limits {
+fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
     let mut limits = Limits::tiny();
     limits.log_messages = *dice.pick(&[4, 30, 300]);
     limits.log_bytes = *dice.pick(&[16 * 1024, 64 * 1024]);
@@ -73,8 +82,11 @@ fn limits(dice: &mut Dice) -> Limits {
     limits.not_reading_timeout = Duration::from_secs(12);
     limits.frame_progress_timeout = Duration::from_secs(10);
     limits.inbox_bytes = *dice.pick(&[500, 10_000, 1_000_000]);
-    limits.session_keep = Duration::from_millis(*dice.pick(&[0, 500, 4_000]));
-    limits.max_detached = *dice.pick(&[0, 1, 16]);
+    limits.session_keep = Duration::from_secs(4);
+    if forgetful {
+        limits.session_keep = Duration::from_millis(*dice.pick(&[0, 500, 4_000]));
+        limits.max_detached = *dice.pick(&[0, 1, 16]);
+    }
     limits.positions_bytes = *dice.pick(&[40, 200, 100_000]);
     limits.partial_frames_bytes = *dice.pick(&[6_000, 100_000]);
     limits.results_bytes = *dice.pick(&[2_000, 100_000]);
