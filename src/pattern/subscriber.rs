@@ -7,62 +7,22 @@
 //! It does not decode what it receives, and it never drops an event: when the application is behind, it stops
 //! reading, and the publisher's log takes the strain.
 
+mod error;
+mod role;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::dialer::{ClientRole, Dialer, DialerSetup, Lag};
+pub use error::SubscribeError;
+
+use super::dialer::{ClientRole, Dialer, DialerSetup};
 use super::inbox::{Batch, EventKind};
 use super::set::CountedSet;
 use super::{Action, ConnectionEvent, Random, Reconnect};
-use crate::session::{Chunk, CloseReason, Limits, Violation};
+use crate::session::Limits;
 use crate::time::Instant;
-use crate::wire::{
-    Frame, Lost, Prefixes, Role, SessionId, Start, Subscribe, Subscribed, Unsubscribe, Welcome,
-    MAX_NAME_BYTES,
-};
-
-/// Why a prefix was refused; the set is as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The prefix is longer than 255 bytes: no topic can match it.
-    #[error("prefix of {len} bytes is above the limit of {limit}")]
-    TooLong {
-        /// Its length in bytes.
-        len: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The set is at its limit.
-    #[error("the subscription has {limit} prefixes, its limit")]
-    TooMany {
-        /// The limit in prefixes.
-        limit: u32,
-    },
-    /// The set's bytes are at their limit.
-    #[error("the subscription's prefixes are above {limit} bytes")]
-    TooManyBytes {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A subscription to everything (`""`) is that for life: make another one for single prefixes, and the other way
-    /// round.
-    #[error("a subscription is to everything or to single prefixes, for life")]
-    EverythingIsForLife,
-    /// Too many changes wait for the server's answer.
-    #[error("{limit} changes wait for an answer")]
-    TooManyUnanswered {
-        /// The limit in changes: twice that of prefixes.
-        limit: u32,
-    },
-    /// The prefix is not in the set.
-    #[error("not subscribed to this prefix")]
-    NotSubscribed,
-    /// The subscription was stopped.
-    #[error("the subscription is stopped")]
-    Stopped,
-}
+use crate::wire::{Role, SessionId, MAX_NAME_BYTES};
 
 /// What a subscriber counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -329,246 +289,13 @@ impl Subscriber {
     pub fn stats(&self) -> SubscriberStats {
         SubscriberStats { inbox_bytes: self.inbox.size() as u64, ..self.stats }
     }
-
-    // Frames.
-
-    fn send_set(&mut self, start: Start) -> u64 {
-        let ticket = self.ticket();
-        let mut region = Vec::new();
-        let Some(session) = self.dialer.session_mut() else { return ticket };
-        for prefix in self.set.iter() {
-            Prefixes::push(&mut region, prefix).expect("prefixes are checked when they are added");
-            if region.len() > REGION_BYTES {
-                let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-                session.send_control(&Frame::Subscribe(Subscribe {
-                    ticket,
-                    snapshot: false,
-                    start: None,
-                    prefixes,
-                }));
-                region.clear();
-            }
-        }
-        let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-        session.send_control(&Frame::Subscribe(Subscribe {
-            ticket,
-            snapshot: false,
-            start: Some(start),
-            prefixes,
-        }));
-        ticket
-    }
-
-    /// What was asked for up to this ticket is in force from this position on.
-    fn answer_waiting(&mut self, up_to: u64, position: u64) {
-        while let Some(ticket) = self.waiting.front().copied().filter(|ticket| *ticket <= up_to) {
-            self.waiting.pop_front();
-            self.inbox.push(EventKind::Subscribed { ticket, position });
-        }
-    }
-
-    /// The set is not in force yet, and no account goes on meanwhile.
-    fn begins_anew(&self) -> bool {
-        self.handshake.is_some_and(|handshake| !handshake.resumes)
-    }
-
-    /// Moves the position on; it never goes back.
-    fn advance(&mut self, seq: u64, position: u64) -> Result<(), CloseReason> {
-        let reached = self.position.unwrap_or(0);
-        if seq < reached {
-            return Err(CloseReason::Protocol(Violation::SequenceWentBack { seq, position: reached }));
-        }
-        self.position = Some(position);
-        Ok(())
-    }
-
-    fn handle_subscribed(&mut self, subscribed: Subscribed) -> Result<(), CloseReason> {
-        let Subscribed { ticket, position } = subscribed;
-        if let Some(handshake) = self.handshake {
-            if ticket != handshake.ticket && handshake.resumes {
-                // An answer that was lost with an earlier connection, or one that came twice. If it answers the set
-                // of a handshake, then all that was asked for before.
-                self.advance(position, position)?;
-                self.answer_waiting(ticket, position);
-                return Ok(());
-            }
-            if ticket != handshake.ticket {
-                return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
-            }
-            self.handshake = None;
-            if !handshake.resumes {
-                // Numbers of another epoch say nothing here.
-                let restarted = self.position.take().is_some();
-                self.account = Some(handshake.epoch);
-                self.accounted = 0;
-                self.stats.accounts += 1;
-                if restarted {
-                    self.inbox.push(EventKind::Restarted { epoch: handshake.epoch, from: position });
-                }
-            }
-            self.advance(position, position)?;
-            self.inbox.push(EventKind::Subscribed { ticket: 0, position });
-            // Whatever was asked for before the handshake is part of the set that it sent.
-            self.answer_waiting(handshake.ticket, position);
-            return Ok(());
-        }
-        let Ok(index) = self.waiting.binary_search(&ticket) else {
-            return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
-        };
-        self.waiting.remove(index);
-        self.advance(position, position)?;
-        self.inbox.push(EventKind::Subscribed { ticket, position });
-        Ok(())
-    }
 }
-
-/// Connection events kept for a watcher who does not come.
-const MOST_NOTICES: usize = 64;
-
-/// Bytes of prefixes in one Subscribe frame: well below the smallest frame limit.
-const REGION_BYTES: usize = 2 * 1024;
 
 fn check_len(prefix: &str) -> Result<(), SubscribeError> {
     if prefix.len() > MAX_NAME_BYTES {
         return Err(SubscribeError::TooLong { len: prefix.len(), limit: MAX_NAME_BYTES });
     }
     Ok(())
-}
-
-impl ClientRole for Subscriber {
-    fn dialer(&self) -> &Dialer {
-        &self.dialer
-    }
-
-    fn dialer_mut(&mut self) -> &mut Dialer {
-        &mut self.dialer
-    }
-
-    fn handle_established(&mut self, _now: Instant, welcome: Welcome, _before: Option<u64>) {
-        let next_seq = self.position.filter(|_| self.account == Some(welcome.epoch));
-        if next_seq.is_some() && !welcome.known {
-            // The server lost its record of us, and counts from the end of the gap on.
-            self.accounted = 0;
-        }
-        let start = match next_seq {
-            Some(next_seq) => Start::Resume { next_seq, accounted: self.accounted },
-            None => Start::Fresh,
-        };
-        self.changes.clear();
-        let ticket = self.send_set(start);
-        self.handshake = Some(Handshake { ticket, epoch: welcome.epoch, resumes: next_seq.is_some() });
-        self.dialer.wake();
-    }
-
-    fn handle_frame(&mut self, _now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {
-        let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() });
-        match frame {
-            Frame::Publish { header, data } => {
-                // Before the set is in force, only an account that goes on may bring something.
-                if self.begins_anew() {
-                    return Err(unexpected);
-                }
-                self.advance(header.seq, header.seq.saturating_add(1))?;
-                self.stats.received += 1;
-                self.accounted = self.accounted.saturating_add(1);
-                self.inbox.push_message(header.seq, header.topic, data);
-                Ok(())
-            }
-            Frame::Gap(gap) => {
-                if self.begins_anew() {
-                    return Err(unexpected);
-                }
-                // Where the gap begins says little: a heartbeat may have carried us further meanwhile.
-                self.advance(gap.after, gap.after)?;
-                match gap.lost {
-                    Lost::Exact(0) | Lost::AtMost(0) => {
-                        self.inbox.push(EventKind::Position(gap.after));
-                        return Ok(());
-                    }
-                    Lost::Exact(lost) => {
-                        self.stats.lost = self.stats.lost.saturating_add(lost);
-                        self.accounted = self.accounted.saturating_add(lost);
-                    }
-                    Lost::AtMost(lost) => {
-                        self.stats.lost_at_most = self.stats.lost_at_most.saturating_add(lost);
-                        self.stats.accounts += 1;
-                        self.accounted = 0;
-                    }
-                }
-                self.inbox.push(EventKind::Lost { before: gap.before, after: gap.after, lost: gap.lost });
-                Ok(())
-            }
-            Frame::Heartbeat(heartbeat) => {
-                // Before the set is in force there is no position to speak of.
-                if self.handshake.is_none() {
-                    self.advance(heartbeat.position, heartbeat.position)?;
-                    self.inbox.push(EventKind::Position(heartbeat.position));
-                }
-                Ok(())
-            }
-            Frame::Subscribed(subscribed) => self.handle_subscribed(subscribed),
-            _ => Err(unexpected),
-        }
-    }
-
-    fn handle_lost(&mut self, _now: Instant, _begun: Option<u64>) {
-        self.handshake = None;
-        self.changes.clear();
-    }
-
-    fn render(&mut self, _now: Instant) {
-        let Some(session) = self.dialer.session_mut() else { return };
-        for (ticket, prefix, add) in core::mem::take(&mut self.changes) {
-            let mut region = Vec::new();
-            Prefixes::push(&mut region, &prefix).expect("prefixes are checked when they are added");
-            let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-            session.send_control(&if add {
-                Frame::Subscribe(Subscribe { ticket, snapshot: false, start: None, prefixes })
-            } else {
-                Frame::Unsubscribe(Unsubscribe { ticket, prefixes })
-            });
-        }
-    }
-
-    fn gather(&mut self, _now: Instant, _chunk: &mut Chunk) {}
-
-    fn handle_fates(&mut self, _now: Instant, _chunk: &Chunk, _written: usize, _lost: bool) {}
-
-    fn handle_role_timeout(&mut self, _now: Instant) {}
-
-    fn poll_role_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    fn after_input(&mut self) {
-        while let Some(event) = self.dialer.events.pop_front() {
-            if self.notices.len() >= MOST_NOTICES {
-                self.notices.pop_front();
-            }
-            self.notices.push_back(event.clone());
-            self.inbox.push(EventKind::Connection(Box::<ConnectionEvent>::from(event)));
-        }
-    }
-
-    fn lag(&self) -> Lag {
-        let (waiting, most) = (self.inbox.size() as u64, self.dialer.limits().inbox_bytes);
-        if waiting < most {
-            Lag::None
-        } else if waiting < most.saturating_mul(2) {
-            Lag::Behind
-        } else {
-            Lag::FarBehind
-        }
-    }
-
-    fn handle_paused(&mut self) {
-        self.stats.pauses += 1;
-    }
-
-    fn handle_poisoned_role(&mut self, _now: Instant) {
-        self.stopped = true;
-        self.after_input();
-    }
 }
 
 #[cfg(test)]

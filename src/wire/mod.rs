@@ -58,16 +58,22 @@
 //! `PROTOCOL.md` beside this file is the normative text, from which a client can be written in another language. It
 //! says when which frame may be sent, and what it does.
 
+mod codes;
 mod deframer;
 mod frame;
+mod headers;
+mod kind;
 mod layout;
 mod lists;
 
+pub use codes::{ByeCode, RejectCode};
 pub use deframer::Deframer;
-pub use frame::{
-    ByeCode, Frame, Gap, Heartbeat, Hello, Kind, Last, Lost, Publish, Refusal, RejectCode, Reply, Request,
-    Role, SessionId, Settle, Start, Status, Subscribe, Subscribed, Unsubscribe, Welcome,
+pub use frame::Frame;
+pub use headers::{
+    Gap, Heartbeat, Hello, Last, Lost, Publish, Refusal, Reply, Request, SessionId, Settle, Start, Status,
+    Subscribe, Subscribed, Unsubscribe, Welcome,
 };
+pub use kind::{Kind, Role};
 pub use layout::{frame_tag, publish_frame_len};
 pub use lists::{Ids, Prefixes};
 

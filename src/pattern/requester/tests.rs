@@ -1,9 +1,14 @@
+use alloc::string::String;
 use alloc::vec;
 
 use super::super::hand::Hand;
 use super::*;
 use crate::pattern::{Cause, DialError, Machine, StreamEnd};
-use crate::wire::{ByeCode, Heartbeat, Hello, RejectCode};
+use crate::session::{Chunk, CloseReason, Violation};
+use crate::time::Duration;
+use crate::wire::{
+    ByeCode, Frame, Heartbeat, Hello, Ids, Refusal, RejectCode, Reply, Request, Settle, Status, Welcome,
+};
 
 const EPOCH: u64 = 77;
 const SESSION: SessionId = SessionId([7; 16]);

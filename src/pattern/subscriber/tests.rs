@@ -5,8 +5,9 @@ use alloc::vec;
 use super::super::hand::Hand;
 use super::*;
 use crate::pattern::{Cause, ConnId, Event, Machine, StreamEnd};
+use crate::session::{CloseReason, Violation};
 use crate::time::Duration;
-use crate::wire::{ByeCode, Gap, Heartbeat, Kind, Last, Publish};
+use crate::wire::{ByeCode, Frame, Gap, Heartbeat, Kind, Last, Lost, Publish, Start, Subscribed, Welcome};
 
 const EPOCH: u64 = 77;
 
