@@ -4,72 +4,31 @@
 //! that a late wake-up never kills a talkative peer. Each connection has a budget per turn; what is left over comes
 //! first in the next one, which then does not wait.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+mod accept;
+mod ready;
+mod shared;
+
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::string::String;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::vec::Vec;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::address::Target;
 use super::dial::{dial_error, DialKey, Dialled, Dials};
 use super::port::{BoxedPort, Readiness};
 use super::resolver::Resolver;
-use super::socket::{self, Keepalive};
-use super::{Address, Clock};
+use super::socket::Keepalive;
+use super::Address;
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
-
-/// What a driver and the threads that command its ports share.
-pub(crate) struct Shared {
-    pub(crate) clock: Clock,
-    waker: Waker,
-    /// The driver is up and looks at everything before it sleeps again.
-    awake: AtomicBool,
-    /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
-    sleeps_until: AtomicU64,
-    mailbox: Mutex<Vec<Command>>,
-}
-
-/// What is put into a driver's mailbox.
-pub(crate) enum Command {
-    /// Drive one more port, which dials these addresses.
-    Add(BoxedPort, Vec<Address>),
-}
-
-impl Shared {
-    /// Sees to it that the driver looks at its mailbox and its ports.
-    pub(crate) fn wake(&self) {
-        if !self.awake.swap(true, Ordering::SeqCst) {
-            // A driver that is gone has nothing to look at.
-            let _ = self.waker.wake();
-        }
-    }
-
-    /// Wakes the driver for something that it looks at between its turns and not within them: it may be past that
-    /// look and still up.
-    pub(crate) fn wake_for_certain(&self) {
-        // As above.
-        let _ = self.waker.wake();
-    }
-
-    /// Wakes the driver if it would sleep past this moment.
-    pub(crate) fn wake_before(&self, due: Instant) {
-        if due.as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    pub(crate) fn send(&self, command: Command) {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        self.wake();
-    }
-}
+use accept::Listener;
+use ready::Ready;
+pub(crate) use shared::{Command, Shared};
 
 /// A poll loop and the ports that it drives.
 pub(crate) struct Driver {
@@ -96,49 +55,6 @@ struct Slot {
     addresses: Vec<Address>,
 }
 
-struct Listener {
-    socket: TcpListener,
-    port: usize,
-    token: Token,
-    /// Out of descriptors: when to try again. The kernel says nothing more by itself.
-    retry_at: Option<Instant>,
-    /// The last look did not come to the end of the queue.
-    more: bool,
-}
-
-/// Connections that may have more to read, each once, however often the kernel says so: that is its budget per turn.
-#[derive(Default)]
-struct Ready {
-    order: VecDeque<DialKey>,
-    /// Those in `order`, and whether to read on until the end.
-    until_end: HashMap<DialKey, bool>,
-}
-
-impl Ready {
-    fn push(&mut self, key: DialKey, until_end: bool) {
-        match self.until_end.entry(key) {
-            Entry::Occupied(mut entry) => *entry.get_mut() |= until_end,
-            Entry::Vacant(entry) => {
-                entry.insert(until_end);
-                self.order.push_back(key);
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<(DialKey, bool)> {
-        let key = self.order.pop_front()?;
-        Some((key, self.until_end.remove(&key).unwrap_or(false)))
-    }
-
-    fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-}
-
 enum Owner {
     Listener(usize),
     Conn(DialKey),
@@ -149,22 +65,13 @@ const EVENTS_PER_TURN: usize = 256;
 /// Read at once; also what one connection may bring in before others have their turn.
 const READ_BYTES: usize = 64 * 1024;
 const READS_PER_TURN: usize = 4;
-const ACCEPTS_PER_TURN: usize = 64;
-/// How long a listener pauses when the process is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// A poll loop with nothing to drive.
     pub(crate) fn new(limits: &Limits, keepalive: Keepalive) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let shared = Arc::new(Shared {
-            clock: Clock::new(),
-            waker,
-            awake: AtomicBool::new(false),
-            sleeps_until: AtomicU64::new(u64::MAX),
-            mailbox: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(waker));
         Ok(Driver {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -221,45 +128,25 @@ impl Driver {
         self.ports.iter().flatten().map(|slot| &slot.port)
     }
 
-    /// Accepts for a port.
-    pub(crate) fn listen(&mut self, port: usize, mut socket: TcpListener) -> io::Result<()> {
-        let token = self.token();
-        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.tokens.insert(token, Owner::Listener(self.listeners.len()));
-        self.listeners.push(Listener { socket, port, token, retry_at: None, more: true });
-        Ok(())
-    }
-
-    /// Accepts no more.
-    pub(crate) fn stop_listening(&mut self) {
-        for mut listener in self.listeners.drain(..) {
-            self.tokens.remove(&listener.token);
-            // It is closed in the next moment either way.
-            let _ = self.poll.registry().deregister(&mut listener.socket);
-        }
-    }
-
     fn token(&mut self) -> Token {
         next_token(&mut self.next_token)
     }
 
     /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
-        self.shared.awake.store(false, Ordering::SeqCst);
+        self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
         self.take_resolved(self.shared.clock.now());
         self.do_deferred();
         let wait = self.how_long(timeout);
         let until = wait.map_or(Instant::NEVER, |wait| self.shared.clock.now() + wait);
-        self.shared.sleeps_until.store(until.as_micros(), Ordering::SeqCst);
+        self.shared.sleep_until(until);
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             result => result?,
         }
-        self.shared.awake.store(true, Ordering::SeqCst);
-        self.shared.sleeps_until.store(0, Ordering::SeqCst);
+        self.shared.get_up();
         self.take_mail();
         self.sort_events();
         self.accept();
@@ -280,8 +167,7 @@ impl Driver {
     }
 
     fn take_mail(&mut self) {
-        let mail = core::mem::take(&mut *self.shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for Command::Add(port, addresses) in mail {
+        for Command::Add(port, addresses) in self.shared.take_mail() {
             self.add(port, addresses);
         }
     }
@@ -326,53 +212,6 @@ impl Driver {
             let ended = self.dials.handle_event(now, self.poll.registry(), || next_token(next), token);
             if let Some((key, token, dialled)) = ended {
                 self.dial_ended(key, token, dialled);
-            }
-        }
-    }
-
-    fn accept(&mut self) {
-        let now = self.shared.clock.now();
-        for index in 0..self.listeners.len() {
-            let listener = &mut self.listeners[index];
-            if listener.retry_at.is_some_and(|at| at <= now) {
-                listener.retry_at = None;
-                listener.more = true;
-            }
-            for _ in 0..ACCEPTS_PER_TURN {
-                if !self.listeners[index].more {
-                    break;
-                }
-                self.accept_one(now, index);
-            }
-        }
-    }
-
-    fn accept_one(&mut self, now: Instant, index: usize) {
-        let listener = &mut self.listeners[index];
-        match listener.socket.accept() {
-            Ok((stream, peer)) => {
-                let port = listener.port;
-                if let Err(error) = socket::tune(&stream, &self.keepalive) {
-                    log::debug!("accept-failed: {peer}: {error}");
-                    return;
-                }
-                let Some(conn) = self.port(port).and_then(|port| port.accepted(peer)) else {
-                    log::debug!("connection-refused: no room for {peer}");
-                    return;
-                };
-                let token = self.token();
-                self.open(DialKey { port, conn }, token, stream, true);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.more = false,
-            Err(error) if socket::is_transient_accept_error(&error) => {}
-            Err(error) => {
-                if socket::out_of_descriptors(&error) {
-                    log::warn!("accept-paused: {error}; trying again in {ACCEPT_PAUSE:?}");
-                } else {
-                    log::warn!("accept-failed: {error}; trying again in {ACCEPT_PAUSE:?}");
-                }
-                listener.more = false;
-                listener.retry_at = Some(now + ACCEPT_PAUSE);
             }
         }
     }

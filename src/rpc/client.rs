@@ -1,23 +1,31 @@
 //! The client: calls and subscriptions, each on a connection of its own, driven by one thread.
 
+mod builder;
+mod handlers;
+mod source;
+mod watch;
+
 use std::boxed::Box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use std::vec::Vec;
 
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::call::{CallOptions, PendingCall, RawCall, Slot, Slots};
-use super::dispatcher::Dispatcher;
+use super::call::{CallOptions, PendingCall, RawCall, Slot};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
-use crate::net::{self, Address, Command, DriverThread, Handler, Keepalive, Port, Shared, ToAddress};
-use crate::pattern::{
-    self, ConnectionEvent, Done, Limits, NotExecuted, Random, Reconnect, Requester, RequesterStats,
-    SessionId, SubscribeError, Subscriber,
-};
+use crate::net::{self, Command, DriverThread, Port, Shared, ToAddress};
+use crate::pattern::{self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, Subscriber};
+use builder::Config;
+pub use builder::RpcClientBuilder;
+use handlers::Readable;
+pub(super) use handlers::{CallHandler, SubscriptionHandler};
+use source::CallbackSource;
+pub use watch::{ClientEvent, Connection};
+use watch::{Watch, Whole};
 
 /// Calls functions of a server and follows its events.
 ///
@@ -34,15 +42,6 @@ struct Inner {
     changing: Mutex<()>,
 }
 
-struct Config {
-    call_addresses: Vec<Address>,
-    event_addresses: Vec<Address>,
-    limits: Limits,
-    reconnect: Reconnect,
-    keepalive: Keepalive,
-    callbacks: Arc<Callbacks>,
-}
-
 struct Running {
     calls: Arc<Port<CallHandler>>,
     subscriptions: Mutex<Vec<Weak<Port<SubscriptionHandler>>>>,
@@ -50,25 +49,6 @@ struct Running {
     shared: Arc<Shared>,
     driver: DriverThread,
     next_subscription: AtomicU64,
-}
-
-/// Which connection of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Connection {
-    /// The one that calls travel on.
-    Calls,
-    /// That of a subscription, counted from 1.
-    Subscription(u64),
-}
-
-/// Something that happened to one of a client's connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientEvent {
-    /// Which one.
-    pub connection: Connection,
-    /// What.
-    pub event: ConnectionEvent,
 }
 
 /// What a client counts.
@@ -79,32 +59,6 @@ pub struct ClientStats {
     pub calls: RequesterStats,
     /// Its subscriptions at this moment.
     pub subscriptions: u64,
-}
-
-type OnEvent = Box<dyn Fn(&ClientEvent) + Send + Sync>;
-type OnChange = Box<dyn Fn() + Send + Sync>;
-
-#[derive(Default)]
-struct Callbacks {
-    on_connection: Option<OnEvent>,
-    on_disconnected: Option<OnChange>,
-    on_reconnected: Option<OnChange>,
-    dispatcher: OnceLock<Dispatcher>,
-}
-
-impl Callbacks {
-    fn is_empty(&self) -> bool {
-        self.on_connection.is_none() && self.on_disconnected.is_none() && self.on_reconnected.is_none()
-    }
-
-    /// The thread that callbacks run on, started when it is first needed.
-    fn dispatcher(&self) -> Result<&Dispatcher, net::Error> {
-        if let Some(dispatcher) = self.dispatcher.get() {
-            return Ok(dispatcher);
-        }
-        let started = Dispatcher::start().map_err(net::Error::Setup)?;
-        Ok(self.dispatcher.get_or_init(|| started))
-    }
 }
 
 impl RpcClient {
@@ -118,15 +72,7 @@ impl RpcClient {
 
     /// A client with settings of its own.
     pub fn builder() -> RpcClientBuilder {
-        RpcClientBuilder {
-            more: Vec::new(),
-            events: Vec::new(),
-            limits: Limits::default(),
-            reconnect: Reconnect::default(),
-            keepalive: Keepalive::default(),
-            callbacks: Callbacks::default(),
-            error: None,
-        }
+        RpcClientBuilder::new()
     }
 
     // Calls.
@@ -251,39 +197,24 @@ impl RpcClient {
     pub fn on_event<T: DeserializeOwned + 'static>(
         &self,
         topic: impl TopicPrefix<T>,
-        mut callback: impl FnMut(Event<T>) + Send + 'static,
+        callback: impl FnMut(Event<T>) + Send + 'static,
     ) -> Result<(), SubscribeError> {
         let callbacks = &self.inner.config.callbacks;
         callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
-        let source = Arc::new(CallbackSource {
-            callbacks: Arc::downgrade(callbacks),
-            queued: Mutex::new(false),
-            read: Mutex::new(None),
-        });
-        let mut subscription: Subscription<T> =
+        let source = Arc::new(CallbackSource::new(callbacks));
+        let subscription: Subscription<T> =
             self.subscribe_then(topic.prefix(), Some(Arc::downgrade(&source) as Weak<dyn Readable>))?;
-        let read: Box<dyn FnMut() -> bool + Send> = Box::new(move || {
-            for _ in 0..EVENTS_PER_JOB {
-                let Some(event) = subscription.try_recv() else { return false };
-                callback(event);
-            }
-            true
-        });
-        *source.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
-        // Events may have come before there was anything to read them with.
-        Arc::clone(&source).readable();
+        source.read_with(subscription, callback);
         self.keep(source);
         Ok(())
     }
 
     fn keep(&self, source: Arc<CallbackSource>) {
         let Some(running) = self.running() else { return };
-        running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
-        if running.whole.lock().stopped {
+        running.whole.keep(source);
+        if running.whole.is_stopped() {
             // It was stopped meanwhile, and has perhaps looked at its sources already.
-            let sources =
-                core::mem::take(&mut *running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner));
-            drop(sources);
+            drop(running.whole.take_sources());
         }
     }
 
@@ -302,16 +233,15 @@ impl RpcClient {
         machine.start();
         let number = running.next_subscription.fetch_add(1, Ordering::Relaxed);
         let handler = SubscriptionHandler {
-            watch: Watch { connection: Connection::Subscription(number), whole: Arc::clone(&running.whole) },
+            watch: Watch::join(Connection::Subscription(number), Arc::clone(&running.whole)),
             readable,
         };
-        handler.watch.joined();
         let port = Port::new(handler, machine, Arc::clone(&running.shared));
         let mut subscriptions = running.subscriptions();
         subscriptions.retain(|subscription| subscription.strong_count() > 0);
         subscriptions.push(Arc::downgrade(&port));
         drop(subscriptions);
-        if running.whole.lock().stopped {
+        if running.whole.is_stopped() {
             // It was stopped meanwhile, perhaps before this one could be found and stopped with the others.
             port.command(|subscriber, now| subscriber.stop(now));
             return Err(SubscribeError::Stopped);
@@ -408,8 +338,7 @@ impl Inner {
                 port.wait_until(deadline, |subscriber| subscriber.is_flushed().then_some(()));
             }
         }
-        let sources =
-            core::mem::take(&mut *running.whole.sources.lock().unwrap_or_else(PoisonError::into_inner));
+        let sources = running.whole.take_sources();
         drop(ports);
         running.driver.finish();
         // What the callbacks own is the user's, and its end may stop us once more.
@@ -421,380 +350,5 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Config {
-    fn start(&self) -> Result<Running, net::Error> {
-        let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
-        if !self.callbacks.is_empty() {
-            self.callbacks.dispatcher()?;
-        }
-        let random = Random::new(net::random_u64());
-        let session = SessionId(net::random_bytes());
-        let addresses = self.call_addresses.len();
-        let mut machine = Requester::new(self.limits.clone(), self.reconnect, addresses, session, random);
-        machine.start();
-        let whole = Arc::new(Whole {
-            callbacks: Arc::clone(&self.callbacks),
-            state: Mutex::new(WholeState::default()),
-            sources: Mutex::new(Vec::new()),
-        });
-        let watch = Watch { connection: Connection::Calls, whole: Arc::clone(&whole) };
-        watch.joined();
-        let handler = CallHandler { slots: Slots::default(), watch };
-        let calls = Port::new(handler, machine, Arc::clone(&shared));
-        driver.add(Box::new(Arc::clone(&calls)), self.call_addresses.clone());
-        let driver = DriverThread::start("pulsewire-client", driver).map_err(net::Error::Setup)?;
-        Ok(Running {
-            calls,
-            subscriptions: Mutex::new(Vec::new()),
-            whole,
-            shared,
-            driver,
-            next_subscription: AtomicU64::new(1),
-        })
-    }
-}
-
-/// A client in the making.
-pub struct RpcClientBuilder {
-    more: Vec<Address>,
-    events: Vec<Address>,
-    limits: Limits,
-    reconnect: Reconnect,
-    keepalive: Keepalive,
-    callbacks: Callbacks,
-    error: Option<net::Error>,
-}
-
-impl RpcClientBuilder {
-    /// One more address: after each failure the next one is dialled.
-    pub fn or_address(mut self, address: impl ToAddress) -> Self {
-        match address.to_address() {
-            Ok(address) => self.more.push(address),
-            Err(error) => self.error = Some(error.into()),
-        }
-        self
-    }
-
-    /// Subscribes at another address than the one for calls, as vn.py does. May be repeated, like
-    /// [`RpcClientBuilder::or_address`].
-    pub fn events_at(mut self, address: impl ToAddress) -> Self {
-        match address.to_address() {
-            Ok(address) => self.events.push(address),
-            Err(error) => self.error = Some(error.into()),
-        }
-        self
-    }
-
-    /// Takes these limits instead of the default ones.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Takes this policy instead of [`Reconnect::default`].
-    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
-        self.reconnect = reconnect;
-        self
-    }
-
-    /// Takes these keepalive settings instead of the default ones.
-    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.keepalive = keepalive;
-        self
-    }
-
-    /// Calls `f` with whatever happens to any of the connections, on the dispatcher thread.
-    pub fn on_connection(mut self, f: impl Fn(&ClientEvent) + Send + Sync + 'static) -> Self {
-        self.callbacks.on_connection = Some(Box::new(f));
-        self
-    }
-
-    /// Calls `f` once when the client, which was wholly connected, is not any more.
-    pub fn on_disconnected(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
-        self.callbacks.on_disconnected = Some(Box::new(f));
-        self
-    }
-
-    /// Calls `f` once when all connections are back after [`RpcClientBuilder::on_disconnected`].
-    pub fn on_reconnected(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
-        self.callbacks.on_reconnected = Some(Box::new(f));
-        self
-    }
-
-    /// Starts it. Returns at once, also when no server is there yet.
-    ///
-    /// # Errors
-    /// An address that cannot be dialled, bad limits, no threads or no poll handle.
-    pub fn connect(self, address: impl ToAddress) -> Result<RpcClient, net::Error> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let mut call_addresses = std::vec![address.to_address()?];
-        call_addresses.extend(self.more);
-        let event_addresses = if self.events.is_empty() { call_addresses.clone() } else { self.events };
-        for address in call_addresses.iter().chain(&event_addresses) {
-            address.to_dial()?;
-        }
-        self.limits.validate()?;
-        let config = Config {
-            call_addresses,
-            event_addresses,
-            limits: self.limits,
-            reconnect: self.reconnect,
-            keepalive: self.keepalive,
-            callbacks: Arc::new(self.callbacks),
-        };
-        let inner = Inner { config, running: RwLock::new(None), changing: Mutex::new(()) };
-        let client = RpcClient { inner: Arc::new(inner) };
-        client.start()?;
-        Ok(client)
-    }
-}
-
-/// The connections of a client together: the whole is up when all of them are.
-struct Whole {
-    callbacks: Arc<Callbacks>,
-    state: Mutex<WholeState>,
-    /// What reads the subscriptions that have callbacks.
-    sources: Mutex<Vec<Arc<CallbackSource>>>,
-}
-
-#[derive(Default)]
-struct WholeState {
-    up: Vec<(Connection, bool)>,
-    /// `on_disconnected` was called and `on_reconnected` was not yet.
-    told_down: bool,
-    was_up: bool,
-    stopped: bool,
-}
-
-impl Whole {
-    fn lock(&self) -> MutexGuard<'_, WholeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&self) {
-        self.lock().stopped = true;
-    }
-}
-
-/// One connection's part in the whole.
-pub(crate) struct Watch {
-    connection: Connection,
-    whole: Arc<Whole>,
-}
-
-impl Watch {
-    fn joined(&self) {
-        self.whole.lock().up.push((self.connection, false));
-    }
-
-    fn left(&self) {
-        let mut whole = self.whole.lock();
-        whole.up.retain(|(connection, _)| *connection != self.connection);
-        // It may have been the last one that was missing.
-        let back =
-            whole.told_down && !whole.stopped && !whole.up.is_empty() && whole.up.iter().all(|(_, up)| *up);
-        whole.told_down &= !back;
-        drop(whole);
-        self.tell(None, false, back);
-    }
-
-    fn log(&self, event: &ConnectionEvent) {
-        log::debug!("connection {:?}: {event:?}", self.connection);
-    }
-
-    fn handle_event(&self, event: &ConnectionEvent) {
-        let mut whole = self.whole.lock();
-        let mut up = match event {
-            ConnectionEvent::Connected { .. } => Some(true),
-            ConnectionEvent::Disconnected { .. } => Some(false),
-            _ => None,
-        };
-        match (up, whole.up.iter_mut().find(|(connection, _)| *connection == self.connection)) {
-            (Some(up), Some(entry)) => entry.1 = up,
-            // It has left the whole: what happens to it is no change of it any more.
-            (_, None) => up = None,
-            (None, Some(_)) => {}
-        }
-        let all_up = whole.up.iter().all(|(_, up)| *up);
-        let lost = up == Some(false) && whole.was_up && !whole.told_down && !whole.stopped;
-        let back = up == Some(true) && all_up && whole.told_down;
-        whole.was_up |= all_up;
-        whole.told_down = (whole.told_down || lost) && !back;
-        drop(whole);
-        self.tell(Some(event), lost, back);
-    }
-
-    /// Has the callbacks called that these concern.
-    fn tell(&self, event: Option<&ConnectionEvent>, lost: bool, back: bool) {
-        let callbacks = &self.whole.callbacks;
-        let Some(dispatcher) = callbacks.dispatcher.get().filter(|_| !callbacks.is_empty()) else { return };
-        let event = event.map(|event| ClientEvent { connection: self.connection, event: event.clone() });
-        let callbacks = Arc::clone(callbacks);
-        dispatcher.push(Box::new(move || {
-            if let (Some(on_connection), Some(event)) = (&callbacks.on_connection, &event) {
-                on_connection(event);
-            }
-            if let Some(on_disconnected) = callbacks.on_disconnected.as_ref().filter(|_| lost) {
-                on_disconnected();
-            }
-            if let Some(on_reconnected) = callbacks.on_reconnected.as_ref().filter(|_| back) {
-                on_reconnected();
-            }
-        }));
-    }
-}
-
-/// Hands outcomes to those who wait for them.
-pub(crate) struct CallHandler {
-    slots: Slots,
-    watch: Watch,
-}
-
-/// What a requester has to say.
-pub(crate) enum CallNews {
-    Done(Done),
-    Connection(ConnectionEvent),
-}
-
-impl Handler for CallHandler {
-    type Machine = Requester;
-    type Job = CallNews;
-
-    fn collect(&self, machine: &mut Requester, jobs: &mut Vec<CallNews>) {
-        while let Some(done) = machine.poll_done() {
-            jobs.push(CallNews::Done(done));
-        }
-        while let Some(event) = machine.poll_connection_event() {
-            // Under the lock, so that no later event of another thread's overtakes this one.
-            self.watch.handle_event(&event);
-            jobs.push(CallNews::Connection(event));
-        }
-    }
-
-    fn run(&self, _port: &Arc<Port<Self>>, job: CallNews) {
-        match job {
-            CallNews::Done(done) => self.slots.put(done.id, done.outcome),
-            CallNews::Connection(event) => self.watch.log(&event),
-        }
-    }
-
-    fn is_over(&self, machine: &Requester) -> bool {
-        machine.is_stopped() && machine.is_closed()
-    }
-}
-
-/// Told when a subscription has something to read.
-pub(crate) trait Readable: Send + Sync {
-    fn readable(self: Arc<Self>);
-}
-
-/// Tells a subscription's reader, and the whole, what happens.
-pub(crate) struct SubscriptionHandler {
-    watch: Watch,
-    /// Weak: the reader holds the subscription, and the client holds the reader.
-    readable: Option<Weak<dyn Readable>>,
-}
-
-/// What a subscriber has to say.
-pub(crate) enum SubscriptionNews {
-    Readable,
-    Connection(ConnectionEvent),
-}
-
-impl SubscriptionHandler {
-    /// The subscription is being stopped: that its connection ends is no loss.
-    pub(crate) fn leave(&self) {
-        self.watch.left();
-    }
-}
-
-impl Handler for SubscriptionHandler {
-    type Machine = Subscriber;
-    type Job = SubscriptionNews;
-
-    fn collect(&self, machine: &mut Subscriber, jobs: &mut Vec<SubscriptionNews>) {
-        while let Some(event) = machine.poll_connection_event() {
-            // As with calls.
-            self.watch.handle_event(&event);
-            jobs.push(SubscriptionNews::Connection(event));
-        }
-        if self.readable.is_some() && machine.has_events() {
-            jobs.push(SubscriptionNews::Readable);
-        }
-    }
-
-    fn run(&self, _port: &Arc<Port<Self>>, job: SubscriptionNews) {
-        match job {
-            SubscriptionNews::Readable => {
-                if let Some(readable) = self.readable.as_ref().and_then(Weak::upgrade) {
-                    readable.readable();
-                }
-            }
-            SubscriptionNews::Connection(event) => self.watch.log(&event),
-        }
-    }
-
-    fn is_over(&self, machine: &Subscriber) -> bool {
-        let over = machine.is_stopped() && machine.is_closed();
-        if over {
-            self.watch.left();
-        }
-        over
-    }
-}
-
-/// Events that one callback gets before others have their turn.
-const EVENTS_PER_JOB: usize = 256;
-
-/// A subscription with a callback: read on the dispatcher's thread, one job at a time.
-struct CallbackSource {
-    callbacks: Weak<Callbacks>,
-    /// A job is in the dispatcher's queue.
-    queued: Mutex<bool>,
-    /// Hands a few events to the callback; true if there may be more.
-    read: Mutex<Option<Box<dyn FnMut() -> bool + Send>>>,
-}
-
-impl CallbackSource {
-    fn run(self: Arc<Self>) {
-        *self.queued.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        let again = AgainIfPanicking(&self);
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = read.as_mut().is_some_and(|read| read());
-        drop(read);
-        if more {
-            // Behind whatever else waits for the thread by now.
-            Arc::clone(&self).readable();
-        }
-        drop(again);
-    }
-}
-
-/// A callback that panics has had its event; those behind it are read by another job, since nothing else may announce
-/// them any more.
-struct AgainIfPanicking<'a>(&'a Arc<CallbackSource>);
-
-impl Drop for AgainIfPanicking<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            Arc::clone(self.0).readable();
-        }
-    }
-}
-
-impl Readable for CallbackSource {
-    fn readable(self: Arc<Self>) {
-        let Some(callbacks) = self.callbacks.upgrade() else { return };
-        let Some(dispatcher) = callbacks.dispatcher.get() else { return };
-        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-        if !core::mem::replace(&mut *queued, true) {
-            drop(queued);
-            dispatcher.push(Box::new(move || self.run()));
-        }
     }
 }

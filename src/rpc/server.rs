@@ -1,25 +1,24 @@
 //! The server: functions by name, run in lanes, and publications.
 
+mod builder;
+mod handler;
+
 use core::net::SocketAddr;
-use std::boxed::Box;
-use std::collections::hash_map::Entry;
 use std::string::{String, ToString};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 use std::vec::Vec;
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
 
 use super::codec;
-use super::function::{Function, FunctionResult, Functions, Place, RawResponder, Responder};
-use super::lane::{Lane, Refused};
-use super::method::{MethodName, PublishTopic};
-use crate::net::{self, Address, AddressError, DriverThread, Handler, Keepalive, Port, ToAddress};
-use crate::pattern::{
-    Limits, PublishError, Published, Refusal, Roles, Server, ServerEvent, ServerStats, Status, Ticket,
-};
+use super::method::PublishTopic;
+use crate::net::{self, Address, DriverThread, Port};
+use crate::pattern::{PublishError, Published, ServerStats};
+use builder::Config;
+pub use builder::{BindError, RpcServerBuilder};
+use handler::LaneJob;
+pub(super) use handler::ServerHandler;
 
 /// Answers calls by name and publishes events by topic.
 ///
@@ -49,20 +48,6 @@ struct Inner {
     local: RwLock<Vec<SocketAddr>>,
 }
 
-struct Config {
-    addresses: Vec<Address>,
-    plaintext: bool,
-    limits: Limits,
-    keepalive: Keepalive,
-    functions: Arc<Functions>,
-    lanes: Vec<String>,
-    lane_stack_bytes: usize,
-    on_client: Option<Arc<OnClient>>,
-}
-
-/// Told of clients that join and leave.
-type OnClient = dyn Fn(&ServerEvent) + Send + Sync;
-
 struct Running {
     port: Arc<Port<ServerHandler>>,
     driver: DriverThread,
@@ -72,16 +57,7 @@ struct Running {
 impl RpcServer {
     /// A server without functions and addresses yet.
     pub fn builder() -> RpcServerBuilder {
-        RpcServerBuilder {
-            functions: Functions::new(),
-            lanes: std::vec![String::from(MAIN_LANE)],
-            duplicate: None,
-            plaintext: false,
-            limits: Limits::default(),
-            keepalive: Keepalive::default(),
-            lane_stack_bytes: LANE_STACK_BYTES,
-            on_client: None,
-        }
+        RpcServerBuilder::new()
     }
 
     /// Publishes a value under a topic. Never blocks: a slow subscriber falls behind in the log, and is told what it
@@ -214,224 +190,6 @@ impl Drop for Inner {
     }
 }
 
-impl Config {
-    fn start(&self, addresses: &[Address]) -> Result<(Running, Vec<SocketAddr>), BindError> {
-        self.limits.validate().map_err(net::Error::Limits)?;
-        let listeners = net::listen_all(addresses, self.plaintext)?;
-        let epoch = net::random_u64();
-        let machine = Server::new(Roles::Both, self.limits.clone(), epoch, net::random_u64());
-        let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
-        let mut lanes = Vec::new();
-        for name in &self.lanes {
-            let functions = Arc::clone(&self.functions);
-            let run = move |job: LaneJob| job.run(&functions);
-            let most = self.limits.max_connections as usize * self.limits.max_in_flight as usize;
-            let lane = Lane::start(name, self.lane_stack_bytes, most, run);
-            lanes.push(lane.map_err(net::Error::Setup)?);
-        }
-        let handler = ServerHandler {
-            functions: Arc::clone(&self.functions),
-            lanes,
-            on_client: self.on_client.clone(),
-            slow_inline: AtomicU64::new(0),
-        };
-        let port = Port::new(handler, machine, shared);
-        let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());
-        let local = listeners.iter().map(|(_, local)| *local).collect();
-        for (listener, _) in listeners {
-            driver.listen(index, listener).map_err(net::Error::Setup)?;
-        }
-        let driver = DriverThread::start("pulsewire-server", driver).map_err(net::Error::Setup)?;
-        Ok((Running { port, driver, epoch }, local))
-    }
-}
-
-/// A server in the making.
-pub struct RpcServerBuilder {
-    functions: Functions,
-    lanes: Vec<String>,
-    duplicate: Option<Box<str>>,
-    plaintext: bool,
-    limits: Limits,
-    keepalive: Keepalive,
-    lane_stack_bytes: usize,
-    on_client: Option<Arc<OnClient>>,
-}
-
-/// The lane of functions that name no other.
-const MAIN_LANE: &str = "main";
-/// Stack of a lane's thread: functions are the user's, and may need some.
-const LANE_STACK_BYTES: usize = 1024 * 1024;
-
-impl RpcServerBuilder {
-    /// Registers a function in the lane `main`.
-    ///
-    /// Functions of one lane run one after the other in the order in which their requests came; across lanes no order
-    /// is promised. A function that waits for a call to its own lane waits for itself.
-    pub fn register<A, R, F>(self, name: impl MethodName<A, R>, f: F) -> Self
-    where
-        A: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-        F: Fn(A) -> FunctionResult<R> + Send + Sync + 'static,
-    {
-        self.register_on(MAIN_LANE, name, f)
-    }
-
-    /// Registers a function in a lane of this name: one thread, first in, first out.
-    pub fn register_on<A, R, F>(mut self, lane: &str, name: impl MethodName<A, R>, f: F) -> Self
-    where
-        A: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-        F: Fn(A) -> FunctionResult<R> + Send + Sync + 'static,
-    {
-        let place = self.lane(lane);
-        self.insert(name.method_name(), Function::returning(place, f))
-    }
-
-    /// Registers a function that runs where its request is read, before anything else is: for functions of a few
-    /// microseconds. One that takes more than a millisecond delays heartbeats and everybody else; it is counted and
-    /// warned of.
-    pub fn register_inline<A, R, F>(self, name: impl MethodName<A, R>, f: F) -> Self
-    where
-        A: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-        F: Fn(A) -> FunctionResult<R> + Send + Sync + 'static,
-    {
-        self.insert(name.method_name(), Function::returning(Place::Inline, f))
-    }
-
-    /// Registers a function, in the lane `main`, that is given a [`Responder`] and may answer later, from any thread.
-    pub fn register_deferred<A, R, F>(self, name: impl MethodName<A, R>, f: F) -> Self
-    where
-        A: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-        F: Fn(A, Responder<R>) + Send + Sync + 'static,
-    {
-        self.insert(name.method_name(), Function::deferred(Place::Lane(0), f))
-    }
-
-    /// Registers a function of bytes, in the lane `main`, for a codec of your own.
-    pub fn register_bytes<F>(self, name: &str, f: F) -> Self
-    where
-        F: Fn(&[u8]) -> FunctionResult<Vec<u8>> + Send + Sync + 'static,
-    {
-        self.insert(name, Function::of_bytes(Place::Lane(0), f))
-    }
-
-    /// Calls `f` when a client has joined or left, on the thread that noticed, usually the server's driver: it must be
-    /// quick.
-    pub fn on_client(mut self, f: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
-        self.on_client = Some(Arc::new(f));
-        self
-    }
-
-    /// Takes these limits instead of the default ones.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Takes these keepalive settings instead of the default ones.
-    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.keepalive = keepalive;
-        self
-    }
-
-    /// Bytes of stack of each lane's thread. Default 1 MiB.
-    pub fn lane_stack_bytes(mut self, bytes: usize) -> Self {
-        self.lane_stack_bytes = bytes;
-        self
-    }
-
-    /// Allows addresses beyond loopback: everybody who reaches them may call, listen in, and read what passes.
-    pub fn allow_plaintext(mut self) -> Self {
-        self.plaintext = true;
-        self
-    }
-
-    /// Listens on one address, for calls and subscriptions alike, and starts.
-    ///
-    /// # Errors
-    /// A bad address or limits, a port that is taken, two functions of one name, no threads or no poll handle.
-    pub fn bind(self, address: impl ToAddress) -> Result<RpcServer, BindError> {
-        let address = address.to_address().map_err(net::Error::Address)?;
-        self.bind_all(std::vec![address])
-    }
-
-    /// Listens on two addresses, as vn.py does (there 2014 for calls and 4102 for events). Here either serves both.
-    /// Both are bound, or none.
-    ///
-    /// # Errors
-    /// As for [`RpcServerBuilder::bind`].
-    pub fn bind_both(
-        self,
-        rep_address: impl ToAddress,
-        pub_address: impl ToAddress,
-    ) -> Result<RpcServer, BindError> {
-        let addresses = [rep_address.to_address(), pub_address.to_address()];
-        let addresses: Result<Vec<Address>, AddressError> = addresses.into_iter().collect();
-        self.bind_all(addresses.map_err(net::Error::Address)?)
-    }
-
-    fn bind_all(self, addresses: Vec<Address>) -> Result<RpcServer, BindError> {
-        if let Some(name) = self.duplicate {
-            return Err(BindError::DuplicateFunction { name });
-        }
-        let config = Config {
-            addresses,
-            plaintext: self.plaintext,
-            limits: self.limits,
-            keepalive: self.keepalive,
-            functions: Arc::new(self.functions),
-            lanes: self.lanes,
-            lane_stack_bytes: self.lane_stack_bytes,
-            on_client: self.on_client,
-        };
-        let inner = Inner {
-            config,
-            running: RwLock::new(None),
-            changing: Mutex::new(()),
-            local: RwLock::new(Vec::new()),
-        };
-        let server = RpcServer { inner: Arc::new(inner) };
-        server.start()?;
-        Ok(server)
-    }
-
-    fn lane(&mut self, name: &str) -> Place {
-        let found = self.lanes.iter().position(|lane| lane == name);
-        Place::Lane(found.unwrap_or_else(|| {
-            self.lanes.push(String::from(name));
-            self.lanes.len() - 1
-        }))
-    }
-
-    fn insert(mut self, name: &str, function: Function) -> Self {
-        match self.functions.entry(Box::from(name)) {
-            Entry::Occupied(entry) => self.duplicate = Some(entry.key().clone()),
-            Entry::Vacant(entry) => {
-                entry.insert(function);
-            }
-        }
-        self
-    }
-}
-
-/// Why a server could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// Two functions were registered under one name.
-    #[error("two functions are registered as {name:?}")]
-    DuplicateFunction {
-        /// The name.
-        name: Box<str>,
-    },
-    /// The address, the port, the limits or the threads.
-    #[error(transparent)]
-    Net(#[from] net::Error),
-}
-
 /// Why a value was not published; no sequence number was used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -454,92 +212,4 @@ pub struct RpcServerStats {
     pub lanes: Vec<(String, usize)>,
     /// Inline functions that took more than a millisecond.
     pub slow_inline: u64,
-}
-
-/// Runs what is asked for, where it is to run.
-pub(crate) struct ServerHandler {
-    functions: Arc<Functions>,
-    lanes: Vec<Lane<LaneJob>>,
-    on_client: Option<Arc<OnClient>>,
-    slow_inline: AtomicU64,
-}
-
-/// A call on its way through a lane.
-struct LaneJob {
-    port: Arc<Port<ServerHandler>>,
-    ticket: Ticket,
-    function: Box<str>,
-}
-
-impl LaneJob {
-    fn run(self, functions: &Functions) {
-        run_call(&self.port, functions, self.ticket, &self.function);
-    }
-
-    /// Answers that the server is stopping.
-    fn refuse(self) {
-        let status = Status::NotExecuted(Refusal::ShuttingDown);
-        self.port.command(|server, _| server.reply(self.ticket, status, &[]));
-    }
-}
-
-/// Runs one call, unless it has expired or been withdrawn while it waited.
-fn run_call(port: &Arc<Port<ServerHandler>>, functions: &Functions, ticket: Ticket, name: &str) {
-    let Ok(arguments) = port.command(|server, now| server.start(now, ticket)) else { return };
-    let Some(function) = functions.get(name) else { return };
-    function.run(name, &arguments, RawResponder::new(Arc::clone(port), ticket));
-}
-
-/// An inline function that takes longer is warned of.
-const SLOW_INLINE: Duration = Duration::from_millis(1);
-
-impl Handler for ServerHandler {
-    type Machine = Server;
-    type Job = ServerEvent;
-
-    fn collect(&self, machine: &mut Server, jobs: &mut Vec<ServerEvent>) {
-        while let Some(event) = machine.poll_event() {
-            jobs.push(event);
-        }
-    }
-
-    fn run(&self, port: &Arc<Port<Self>>, job: ServerEvent) {
-        let work = match job {
-            ServerEvent::Work(work) => work,
-            event => {
-                log::debug!("client: {event:?}");
-                if let Some(on_client) = &self.on_client {
-                    on_client(&event);
-                }
-                return;
-            }
-        };
-        let place = self.functions.get(&work.function).map(|function| &function.place);
-        match place {
-            None => {
-                let name = work.function.as_bytes();
-                port.command(|server, _| server.reply(work.ticket, Status::UnknownFunction, name));
-            }
-            Some(Place::Inline) => {
-                let begun = port.now();
-                run_call(port, &self.functions, work.ticket, &work.function);
-                let took = port.now().saturating_since(begun);
-                if took > SLOW_INLINE {
-                    self.slow_inline.fetch_add(1, Ordering::Relaxed);
-                    log::warn!("inline-function-slow: {} took {took:?}", work.function);
-                }
-            }
-            Some(Place::Lane(index)) => {
-                let job = LaneJob { port: Arc::clone(port), ticket: work.ticket, function: work.function };
-                if let Err(Refused::Closed(job) | Refused::Full(job)) = self.lanes[*index].push(job) {
-                    // The lane is closed: the server is stopping.
-                    job.refuse();
-                }
-            }
-        }
-    }
-
-    fn is_over(&self, machine: &Server) -> bool {
-        machine.is_stopping() && machine.is_empty()
-    }
 }

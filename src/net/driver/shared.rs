@@ -1,0 +1,88 @@
+//! What a driver shares with the threads that command its ports: a clock, a mailbox, and how to wake it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::vec::Vec;
+
+use mio::Waker;
+
+use crate::net::port::BoxedPort;
+use crate::net::{Address, Clock};
+use crate::time::Instant;
+
+/// What a driver and the threads that command its ports share.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    waker: Waker,
+    /// The driver is up and looks at everything before it sleeps again.
+    awake: AtomicBool,
+    /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
+    sleeps_until: AtomicU64,
+    mailbox: Mutex<Vec<Command>>,
+}
+
+impl Shared {
+    pub(super) fn new(waker: Waker) -> Self {
+        Shared {
+            clock: Clock::new(),
+            waker,
+            awake: AtomicBool::new(false),
+            sleeps_until: AtomicU64::new(u64::MAX),
+            mailbox: Mutex::default(),
+        }
+    }
+
+    /// Sees to it that the driver looks at its mailbox and its ports.
+    pub(crate) fn wake(&self) {
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            // A driver that is gone has nothing to look at.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Wakes the driver for something that it looks at between its turns and not within them: it may be past that
+    /// look and still up.
+    pub(crate) fn wake_for_certain(&self) {
+        // As above.
+        let _ = self.waker.wake();
+    }
+
+    /// Wakes the driver if it would sleep past this moment.
+    pub(crate) fn wake_before(&self, due: Instant) {
+        if due.as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn send(&self, command: Command) {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.wake();
+    }
+
+    // The driver's side.
+
+    /// What is put in from here on wakes it; until when it sleeps is still open.
+    pub(super) fn lie_down(&self) {
+        self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
+        self.awake.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn sleep_until(&self, until: Instant) {
+        self.sleeps_until.store(until.as_micros(), Ordering::SeqCst);
+    }
+
+    pub(super) fn get_up(&self) {
+        self.awake.store(true, Ordering::SeqCst);
+        self.sleeps_until.store(0, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_mail(&self) -> Vec<Command> {
+        core::mem::take(&mut *self.mailbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is put into a driver's mailbox.
+pub(crate) enum Command {
+    /// Drive one more port, which dials these addresses.
+    Add(BoxedPort, Vec<Address>),
+}
