@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::super::dialer::{ClientRole, Dialer, Lag};
 use super::super::CHUNK_BYTES;
 use super::settling::{ID_BYTES, SETTLE_AT};
-use super::{Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES};
+use super::{Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES};
 use crate::session::{Chunk, CloseReason, Fate, Violation};
 use crate::time::Instant;
 use crate::wire::{Frame, Ids, Refusal, Reply, Request, Settle, Status, TooLong, Welcome};
@@ -189,7 +189,9 @@ impl ClientRole for Requester {
 
 impl Requester {
     fn handle_reply(&mut self, now: Instant, reply: Reply, payload: &[u8]) {
-        let Some(call) = self.calls.get(&reply.id) else {
+        // Nobody waits for it any more, or nothing of the call has left us yet.
+        let waits = |call: &&Call| call.state != State::Queued || call.sent;
+        let Some(call) = self.calls.get(&reply.id).filter(waits) else {
             self.stats.late_replies += 1;
             return;
         };

@@ -106,11 +106,10 @@ impl Machine for Server {
         match record.map(|record| &mut record.role) {
             None => {}
             Some(RecordRole::Requester(table)) => self.replier.handle_written(table, &chunk, written),
+            Some(RecordRole::Subscriber(_)) if chunk.is_tail() => {}
             Some(RecordRole::Subscriber(follower)) => {
-                if !chunk.is_tail() {
-                    let grown = follower.handle_written(&chunk, written);
-                    self.publisher.note_positions(grown);
-                }
+                let grown = follower.handle_written(&chunk, written);
+                self.publisher.note_positions(grown);
             }
         }
         let buffer = peer.session.put_back(now, chunk, written);

@@ -11,6 +11,8 @@
 //! A newer connection of a session first ends the older one with all bytes of it that are not decoded: the fence. So
 //! whatever the client sends on the new one is the only thing that can still take effect.
 
+use alloc::boxed::Box;
+
 use super::super::follower::Follower;
 use super::super::peers::RecordId;
 use super::super::replier::CallTable;
@@ -46,7 +48,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) enum RecordRole {
     Requester(CallTable),
-    Subscriber(Follower),
+    Subscriber(Box<Follower>),
 }
 
 impl Record {
@@ -89,7 +91,7 @@ impl Server {
         let id = found.unwrap_or_else(|| {
             let role = match hello.role {
                 Role::Requester => RecordRole::Requester(CallTable::default()),
-                Role::Subscriber => RecordRole::Subscriber(Follower::new()),
+                Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new())),
             };
             RecordId(self.records.insert(Record { role, conn: None, max_frame }))
         });
