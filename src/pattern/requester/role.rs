@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use super::super::dialer::{ClientRole, Dialer, Lag};
 use super::super::CHUNK_BYTES;
 use super::settling::{ID_BYTES, SETTLE_AT};
-use super::{Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES};
+use super::{
+    Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES,
+};
 use crate::session::{Chunk, CloseReason, Fate, Violation};
 use crate::time::Instant;
 use crate::wire::{Frame, Ids, Refusal, Reply, Request, Settle, Status, TooLong, Welcome};
