@@ -27,8 +27,8 @@
 //!
 //! # What holds
 //!
-//! 1. **A call ends once, in one of five ways**, and the type says which ([`CallError`]). The library never sends a call
-//!    twice that may have run, unless its caller marked it idempotent. A call that failed in the queue never runs later.
+//! 1. **A call ends once, in one of five ways**, and the type says which ([`CallError`]). A call that may have
+//!    run is sent again only to a server that still knows it and joins it, or if its caller marked it idempotent. A call that failed in the queue never runs later.
 //! 2. **No loss is silent.** Publications are numbered per server life (epoch). Inside one account, at every quiet
 //!    point, received + reported lost == published and matching.
 //! 3. **A dead peer is noticed, a live one is never declared dead**: silence counts only while our own reads find nothing,

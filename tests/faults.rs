@@ -16,7 +16,7 @@ use pulsewire::rpc::{CallOptions, PendingCall, Responder};
 use pulsewire::wire::{Frame, Heartbeat, Ids, Kind, Refusal, Reply, Request, Role, Status, Welcome};
 use pulsewire::{
     AddressError, BindError, CallError, Cause, ConnectionEvent, DialError, Event, FailureKind,
-    FunctionResult, Limits, Lost, NotExecuted, Outcome, PublishError, Reconnect, RpcClient, RpcServer,
+    FunctionResult, Limits, Lost, NotExecuted, Outcome, PublishError, Reconnect, RpcClient, RpcServer, SubscribeError,
     Subscription, Unknown,
 };
 
@@ -1210,4 +1210,86 @@ fn plays_a_part() {
         ["blocked-client"] => blocked_client(),
         _ => panic!("no part {part}"),
     }
+}
+
+/// A thing whose end is another panic.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as planned");
+    }
+}
+
+#[test]
+fn f55_a_panic_whose_payload_panics_costs_one_call() {
+    let server = RpcServer::builder()
+        .register_inline("bomb", |_: ()| -> FunctionResult<()> { std::panic::panic_any(Bomb) })
+        .register_inline("echo", |n: u32| Ok(n))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    assert!(matches!(client.call::<(), ()>("bomb", &()), Err(CallError::Failed(_))));
+    assert_eq!(client.call::<u32, u32>("echo", &7), Ok(7));
+}
+
+#[test]
+fn f56_on_client_may_panic_and_stop_the_server() {
+    let slot: Arc<OnceLock<RpcServer>> = Arc::default();
+    let inside = Arc::clone(&slot);
+    let server = RpcServer::builder()
+        .register("echo", |n: u32| Ok(n))
+        .on_client(move |event| {
+            if let (pattern::ServerEvent::Left { .. }, Some(server)) = (event, inside.get()) {
+                server.stop();
+            }
+            panic!("as planned");
+        })
+        .bind("127.0.0.1:0")
+        .unwrap();
+    assert!(slot.set(server.clone()).is_ok());
+    let silent = std::net::TcpStream::connect(server.local_addr()).unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    assert_eq!(client.call::<u32, u32>("echo", &7), Ok(7));
+    server.stop();
+    assert!(!server.is_running());
+    drop(silent);
+}
+
+#[test]
+fn f64_a_responder_that_outlives_its_server_keeps_nothing_of_it() {
+    let kept: Arc<Mutex<Vec<Responder<u32>>>> = Arc::default();
+    let weak = {
+        let alive = Arc::new(());
+        let weak = Arc::downgrade(&alive);
+        let inside = Arc::clone(&kept);
+        let server = RpcServer::builder()
+            .register_deferred("later", move |_: (), responder: Responder<u32>| {
+                let _alive = &alive;
+                inside.lock().unwrap().push(responder);
+            })
+            .bind("127.0.0.1:0")
+            .unwrap();
+        let client = RpcClient::connect(server.local_addr()).unwrap();
+        let options = CallOptions::new().timeout(Duration::from_millis(200));
+        assert!(client.call_with::<(), u32>("later", &(), options).unwrap_err().may_have_run());
+        server.stop();
+        weak
+    };
+    let deadline = Instant::now() + LONG;
+    while weak.upgrade().is_some() {
+        assert!(Instant::now() < deadline, "the server's functions are still there");
+        std::thread::yield_now();
+    }
+    assert!(!kept.lock().unwrap().pop().expect("one was kept").ok(&1), "nobody waits");
+}
+
+#[test]
+fn f60_a_stopped_subscription_says_so_at_once() {
+    let server = RpcServer::builder().bind("127.0.0.1:0").unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    let subscription = client.subscribe_and_wait::<u32>("a", LONG).unwrap().unwrap();
+    client.stop();
+    assert_eq!(subscription.add("b"), Err(SubscribeError::Stopped));
+    assert_eq!(subscription.add_and_wait("b", Duration::MAX), Err(SubscribeError::Stopped));
 }

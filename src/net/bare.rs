@@ -63,8 +63,7 @@ impl<M: Machine + Send + 'static> Socket<M> {
 
     /// When the loop wants to be turned although nothing has come.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        let due = self.port.lock().machine.poll_timeout()?;
-        Some(due.saturating_since(self.port.now()))
+        self.driver.how_long(None)
     }
 }
 

@@ -173,7 +173,7 @@ impl Driver {
     }
 
     /// How long to sleep: not at all if anything waits.
-    fn how_long(&self, timeout: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn how_long(&self, timeout: Option<Duration>) -> Option<Duration> {
         let busy = !self.ready.is_empty()
             || self.listeners.iter().any(|listener| listener.more)
             || self.live_ports().any(|port| port.is_busy());

@@ -99,6 +99,8 @@ pub(crate) struct CallTable {
     last_id: u64,
     /// The newest id seen on the present connection: on each, ids ascend.
     last_here: u64,
+    /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
+    settled_running: usize,
 }
 
 #[derive(Debug)]
@@ -163,9 +165,9 @@ impl Replier {
         }
         table.last_id = header.id;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
-        let full =
-            table.entries.len() >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
-        if table.entries.len() >= self.max_in_flight.saturating_mul(2) {
+        let unsettled = table.entries.len() - table.settled_running;
+        let full = unsettled >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
+        if unsettled >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
         }
@@ -222,7 +224,9 @@ impl Replier {
     fn settle(&mut self, table: &mut CallTable, ids: impl Iterator<Item = u64>) {
         for id in ids {
             match table.entries.get_mut(&id) {
-                Some(Entry { state: State::Running, settled }) => *settled = true,
+                Some(Entry { state: State::Running, settled }) => {
+                    table.settled_running += usize::from(!core::mem::replace(settled, true));
+                }
                 Some(Entry { state: State::Queued { .. }, .. }) => {
                     self.stats.withdrawn += 1;
                     self.remove(table, id);
@@ -337,6 +341,7 @@ impl Replier {
 
     fn remove(&mut self, table: &mut CallTable, id: u64) {
         let Some(entry) = table.entries.remove(&id) else { return };
+        table.settled_running -= usize::from(entry.settled);
         self.stats.queued_bytes -= ENTRY_OVERHEAD;
         match entry.state {
             State::Queued { arguments, .. } => self.stats.queued_bytes -= arguments.len() as u64,

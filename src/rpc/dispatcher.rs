@@ -8,6 +8,8 @@ use std::string::String;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::lane::discard;
+
 /// Something to run on the dispatcher's thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -38,7 +40,8 @@ impl Dispatcher {
         Ok(Dispatcher { shared })
     }
 
-    /// Runs a job after those before it. What is bounded is what puts jobs here: each source has one under way.
+    /// Runs a job after those before it. A subscription has one job under way; what happens to connections comes no
+    /// faster than they are dialled.
     pub(crate) fn push(&self, job: Job) {
         let mut state = self.shared.lock();
         if !state.stopped {
@@ -70,7 +73,8 @@ impl Shared {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+                    discard(panic);
                     log::warn!("callback-panicked");
                 }
                 state = self.lock();

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::string::{String, ToString};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::vec::Vec;
 
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
+use super::lane::discard;
 use super::codec;
 use super::server::ServerHandler;
 use crate::net::Port;
@@ -53,7 +54,8 @@ fn cannot_encode(error: &str) -> String {
 
 /// A responder for bytes.
 pub(crate) struct RawResponder {
-    port: Arc<Port<ServerHandler>>,
+    /// Weak: functions may keep responders, and the port keeps the functions.
+    port: Weak<Port<ServerHandler>>,
     ticket: Ticket,
     answered: bool,
 }
@@ -65,13 +67,14 @@ impl core::fmt::Debug for RawResponder {
 }
 
 impl RawResponder {
-    pub(crate) fn new(port: Arc<Port<ServerHandler>>, ticket: Ticket) -> Self {
-        RawResponder { port, ticket, answered: false }
+    pub(crate) fn new(port: &Arc<Port<ServerHandler>>, ticket: Ticket) -> Self {
+        RawResponder { port: Arc::downgrade(port), ticket, answered: false }
     }
 
     pub(crate) fn answer(&mut self, status: Status, payload: &[u8]) -> bool {
         self.answered = true;
-        self.port.command(|server, _| server.reply(self.ticket, status, payload))
+        let Some(port) = self.port.upgrade() else { return false };
+        port.command(|server, _| server.reply(self.ticket, status, payload))
     }
 }
 
@@ -151,7 +154,8 @@ impl Function {
 
     /// Runs it. A panic ends here; the responder that it drops has told the caller.
     pub(crate) fn run(&self, name: &str, arguments: &[u8], responder: RawResponder) {
-        if catch_unwind(AssertUnwindSafe(|| (self.body)(arguments, responder))).is_err() {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.body)(arguments, responder))) {
+            discard(panic);
             log::warn!("function-panicked: {name}");
         }
     }

@@ -220,7 +220,7 @@ impl<J> Shared<J> {
 }
 
 /// Drops what somebody panicked with, which may panic once more; what comes of that is left alone.
-fn discard(panic: Box<dyn Any + Send>) {
+pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(second);
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::codec;
 use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
-use crate::pattern::{PublishError, Published, ServerStats};
+use crate::pattern::{Refusal, PublishError, Published, ServerStats};
 use builder::Config;
 pub use builder::{BindError, RpcServerBuilder};
 use handler::LaneJob;
@@ -172,7 +172,7 @@ impl Inner {
         running.driver.stop_listening(linger);
         // What has not started never does; what has is given its time, and its answer goes out before the Bye.
         let unstarted: Vec<LaneJob> = port.handler.lanes.iter().flat_map(|lane| lane.close(true)).collect();
-        unstarted.into_iter().for_each(LaneJob::refuse);
+        unstarted.into_iter().for_each(|job| job.refuse(Refusal::ShuttingDown));
         for lane in &port.handler.lanes {
             lane.join_within(deadline.saturating_since(port.now()));
         }

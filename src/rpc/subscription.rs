@@ -199,7 +199,17 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// # Errors
     /// It does not fit; the set is as it was.
     pub fn add(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
-        self.port.command(|machine, _| machine.subscribe(prefix.prefix())).map(drop)
+        self.change(|machine| machine.subscribe(prefix.prefix())).map(drop)
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut pattern::Subscriber) -> Result<u64, SubscribeError>,
+    ) -> Result<u64, SubscribeError> {
+        self.port.command(|machine, _| match machine.is_stopped() {
+            true => Err(SubscribeError::Stopped),
+            false => change(machine),
+        })
     }
 
     /// Adds a prefix and waits until it is in force: a message published after this returned is received.
@@ -215,8 +225,12 @@ impl<T: DeserializeOwned> Subscription<T> {
         timeout: Duration,
     ) -> Result<bool, SubscribeError> {
         let deadline = self.port.now() + timeout;
-        let ticket = self.port.command(|machine, _| machine.subscribe(prefix.prefix()))?;
-        Ok(self.port.wait_until(deadline, |machine| machine.is_answered(ticket).then_some(())).is_some())
+        let ticket = self.change(|machine| machine.subscribe(prefix.prefix()))?;
+        let answered = self.port.wait_until(deadline, |machine| {
+            let answered = machine.is_answered(ticket);
+            (answered || machine.is_stopped()).then_some(answered)
+        });
+        Ok(answered.unwrap_or(false))
     }
 
     /// Takes a prefix back once; with the last time it leaves the set. Messages published before the server's answer
@@ -225,7 +239,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// # Errors
     /// It is not in the set, or the subscription is to everything.
     pub fn remove(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
-        self.port.command(|machine, _| machine.unsubscribe(prefix.prefix())).map(drop)
+        self.change(|machine| machine.unsubscribe(prefix.prefix())).map(drop)
     }
 
     /// Waits until the set is in force for the first time; false if it is not within the timeout.

@@ -88,7 +88,8 @@ impl<R: ClientRole> Machine for R {
             }
         };
         if let Some(reason) = broken {
-            return end(self, now, reason);
+            // Without a word: a client's Bye would free its record.
+            return lose(self, now, reason, true);
         }
         self.after_input();
         let behind = self.lag() > Lag::None;
@@ -250,12 +251,6 @@ fn lose<R: ClientRole>(role: &mut R, now: Instant, reason: CloseReason, tell_dri
         role.handle_lost(now, begun);
     }
     role.after_input();
-}
-
-/// Ends the connection for a reason that is told to the peer first, if there is anything to tell.
-fn end<R: ClientRole>(role: &mut R, now: Instant, reason: CloseReason) {
-    // A client's last words would keep it from dialling anew; the server learns as much from the reset.
-    lose(role, now, reason, true);
 }
 
 fn handle_frame<R: ClientRole>(role: &mut R, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {

@@ -1186,3 +1186,26 @@ fn account_that_the_client_never_heard_of_is_begun_again() {
     hand.expect(conn, Frame::Gap(Gap { before: 4, after: 11, lost: Lost::AtMost(7) }));
     hand.expect(conn, Frame::Subscribed(Subscribed { ticket: 2, position: 11 })).expect_silence(conn);
 }
+
+#[test]
+fn calls_that_run_on_without_their_callers_count_against_no_bound_of_calls() {
+    let mut limits = Limits::default();
+    limits.max_in_flight = 2;
+    let mut hand = server(limits);
+    let conn = requester(&mut hand, 1);
+    let now = hand.now;
+    let mut running = Vec::new();
+    for id in 1..=10 {
+        request(&mut hand, conn, id, 1_000, &[id - 1]);
+        let ticket = work(&mut hand)[0];
+        hand.machine.start(now, ticket).unwrap();
+        running.push(ticket);
+    }
+    hand.expect_silence(conn);
+    for ticket in running {
+        hand.machine.reply(ticket, Status::Ok, b"");
+    }
+    hand.expect(conn, reply(10, Status::Ok, b"")).expect_silence(conn);
+    settle_all_but(&mut hand, conn, &[]);
+    assert_eq!(hand.machine.stats().replier.queued_bytes, 0);
+}

@@ -15,6 +15,7 @@ use super::handler::{LaneJob, OnClient, ServerHandler};
 use super::{Inner, RpcServer, Running};
 use crate::net::{self, Address, AddressError, DriverThread, Keepalive, Port, ToAddress};
 use crate::pattern::{Limits, Roles, Server, ServerEvent};
+use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, FunctionResult, Functions, Place, Responder};
 use crate::rpc::lane::Lane;
 use crate::rpc::method::MethodName;
@@ -99,8 +100,7 @@ impl RpcServerBuilder {
         self.insert(name, Function::of_bytes(Place::Lane(0), f))
     }
 
-    /// Calls `f` when a client has joined or left, on the thread that noticed, usually the server's driver: it must be
-    /// quick.
+    /// Calls `f` when a client has joined or left, in order, on a thread of its own.
     pub fn on_client(mut self, f: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
         self.on_client = Some(Arc::new(f));
         self
@@ -222,14 +222,17 @@ impl Config {
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
             let run = move |job: LaneJob| job.run(&functions);
-            let most = self.limits.max_connections as usize * self.limits.max_in_flight as usize;
-            let lane = Lane::start(name, self.lane_stack_bytes, most, run);
+            let lane = Lane::start(name, self.lane_stack_bytes, MOST_IN_LANE, run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
+        let on_client = match &self.on_client {
+            Some(on_client) => Some((Arc::clone(on_client), Dispatcher::start().map_err(net::Error::Setup)?)),
+            None => None,
+        };
         let handler = ServerHandler {
             functions: Arc::clone(&self.functions),
             lanes,
-            on_client: self.on_client.clone(),
+            on_client,
             slow_inline: AtomicU64::new(0),
         };
         let port = Port::new(handler, machine, shared);
@@ -262,3 +265,6 @@ pub enum BindError {
 const MAIN_LANE: &str = "main";
 /// Stack of a lane's thread: functions are the user's, and may need some.
 const LANE_STACK_BYTES: usize = 1024 * 1024;
+/// Calls that wait in one lane, those that their callers have given up included: a few MiB. Only a lane that hangs
+/// gets there.
+const MOST_IN_LANE: usize = 65_536;

@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use crate::net::{Handler, Port};
 use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket};
+use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Functions, Place, RawResponder};
 use crate::rpc::lane::{Lane, Refused};
 
@@ -15,7 +16,7 @@ use crate::rpc::lane::{Lane, Refused};
 pub(crate) struct ServerHandler {
     pub(super) functions: Arc<Functions>,
     pub(super) lanes: Vec<Lane<LaneJob>>,
-    pub(super) on_client: Option<Arc<OnClient>>,
+    pub(super) on_client: Option<(Arc<OnClient>, Dispatcher)>,
     pub(super) slow_inline: AtomicU64,
 }
 
@@ -37,8 +38,9 @@ impl Handler for ServerHandler {
             ServerEvent::Work(work) => work,
             event => {
                 log::debug!("client: {event:?}");
-                if let Some(on_client) = &self.on_client {
-                    on_client(&event);
+                if let Some((on_client, dispatcher)) = &self.on_client {
+                    let on_client = Arc::clone(on_client);
+                    dispatcher.push(Box::new(move || on_client(&event)));
                 }
                 return;
             }
@@ -60,9 +62,12 @@ impl Handler for ServerHandler {
             }
             Some(Place::Lane(index)) => {
                 let job = LaneJob { port: Arc::clone(port), ticket: work.ticket, function: work.function };
-                if let Err(Refused::Closed(job) | Refused::Full(job)) = self.lanes[*index].push(job) {
+                match self.lanes[*index].push(job) {
+                    Ok(()) => {}
                     // The lane is closed: the server is stopping.
-                    job.refuse();
+                    Err(Refused::Closed(job)) => job.refuse(Refusal::ShuttingDown),
+                    // It hangs, and what its callers have given up has filled it.
+                    Err(Refused::Full(job)) => job.refuse(Refusal::Full),
                 }
             }
         }
@@ -85,9 +90,9 @@ impl LaneJob {
         run_call(&self.port, functions, self.ticket, &self.function);
     }
 
-    /// Answers that the server is stopping.
-    pub(super) fn refuse(self) {
-        let status = Status::NotExecuted(Refusal::ShuttingDown);
+    /// Answers that it is not started.
+    pub(super) fn refuse(self, why: Refusal) {
+        let status = Status::NotExecuted(why);
         self.port.command(|server, _| server.reply(self.ticket, status, &[]));
     }
 }
@@ -96,7 +101,7 @@ impl LaneJob {
 fn run_call(port: &Arc<Port<ServerHandler>>, functions: &Functions, ticket: Ticket, name: &str) {
     let Ok(arguments) = port.command(|server, now| server.start(now, ticket)) else { return };
     let Some(function) = functions.get(name) else { return };
-    function.run(name, &arguments, RawResponder::new(Arc::clone(port), ticket));
+    function.run(name, &arguments, RawResponder::new(port, ticket));
 }
 
 /// An inline function that takes longer is warned of.
