@@ -16,8 +16,8 @@ use pulsewire::rpc::{CallOptions, PendingCall, Responder};
 use pulsewire::wire::{Frame, Heartbeat, Ids, Kind, Refusal, Reply, Request, Role, Status, Welcome};
 use pulsewire::{
     AddressError, BindError, CallError, Cause, ConnectionEvent, DialError, Event, FailureKind,
-    FunctionResult, Limits, Lost, NotExecuted, Outcome, PublishError, Reconnect, RpcClient, RpcServer, SubscribeError,
-    Subscription, Unknown,
+    FunctionResult, Limits, Lost, NotExecuted, Outcome, PublishError, Reconnect, RpcClient, RpcServer,
+    SubscribeError, Subscription, Unknown,
 };
 
 use support::*;

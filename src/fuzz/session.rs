@@ -41,6 +41,8 @@ fn limits() -> Limits {
     limits.max_prefixes = 16;
     limits.log_bytes = 16 * 1024;
     limits.inbox_bytes = 4 * 1024;
+    // A record goes with its connection, so that the end can be checked without waiting.
+    limits.max_detached = 0;
     limits
 }
 

@@ -11,8 +11,8 @@ use std::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::lane::discard;
 use super::codec;
+use super::lane::discard;
 use super::server::ServerHandler;
 use crate::net::Port;
 use crate::pattern::{Status, Ticket};

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::codec;
 use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
-use crate::pattern::{Refusal, PublishError, Published, ServerStats};
+use crate::pattern::{PublishError, Published, Refusal, ServerStats};
 use builder::Config;
 pub use builder::{BindError, RpcServerBuilder};
 use handler::LaneJob;
