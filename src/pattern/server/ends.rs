@@ -1,5 +1,6 @@
 //! How connections end, and what goes with them.
 
+use alloc::collections::VecDeque;
 use alloc::format;
 
 use super::super::{Action, ConnId};
@@ -65,7 +66,7 @@ impl Server {
         let session = peer.session_id.take();
         peer.record = None;
         let keep = is_resumable(&reason) && !self.stopping;
-        self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+        note(&mut self.events, ServerEvent::Left { conn, peer: peer.addr, reason });
         let serves = |known: &Known| known.conn == Some(conn);
         if let Some(session) = session.filter(|session| self.sessions.get(session).is_some_and(serves)) {
             match keep {
@@ -115,3 +116,14 @@ impl Server {
         }
     }
 }
+
+/// Tells who came and who went. Whoever never asks gets the newest few thousand; calls are never dropped here.
+pub(super) fn note(events: &mut VecDeque<ServerEvent>, event: ServerEvent) {
+    if events.len() >= MOST_EVENTS && !matches!(events.front(), Some(ServerEvent::Work(_))) {
+        events.pop_front();
+    }
+    events.push_back(event);
+}
+
+/// Who came and who went, kept for one who does not ask.
+const MOST_EVENTS: usize = 4_096;

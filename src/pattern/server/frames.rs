@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use super::super::peers::RecordId;
 use super::super::publisher::Publisher;
 use super::super::{ConnId, ServerEvent};
+use super::ends::note;
 use super::records::{Record, RecordRole};
 use super::{wake, Roles, Server};
 use crate::session::{CloseReason, Violation};
@@ -58,7 +59,7 @@ impl Server {
         if let Some((code, text)) = refusal(self.roles, self.stopping, &self.publisher, &hello) {
             peer.session.reject(now, code, text);
             let reason = CloseReason::Rejected { code, text: Box::from(text) };
-            self.events.push_back(ServerEvent::Left { conn, peer: peer.addr, reason });
+            note(&mut self.events, ServerEvent::Left { conn, peer: peer.addr, reason });
             self.part(conn);
             return;
         }
@@ -86,7 +87,7 @@ impl Server {
             peer.session.send_control(&Frame::Heartbeat(heartbeat));
         }
         self.stats.welcomed += 1;
-        self.events.push_back(ServerEvent::Joined { conn, peer: peer.addr, subscriber });
+        note(&mut self.events, ServerEvent::Joined { conn, peer: peer.addr, subscriber });
         wake(conn, peer, &mut self.actions);
     }
 

@@ -1209,3 +1209,13 @@ fn calls_that_run_on_without_their_callers_count_against_no_bound_of_calls() {
     settle_all_but(&mut hand, conn, &[]);
     assert_eq!(hand.machine.stats().replier.queued_bytes, 0);
 }
+
+#[test]
+fn who_came_and_went_does_not_pile_up_for_one_who_never_asks() {
+    let mut hand = server(Limits::default());
+    for attempt in 1..=3_000 {
+        let conn = hand.accept().unwrap();
+        hand.deliver(conn, hello(Role::Subscriber, 1, attempt)).lose(conn, StreamEnd::Eof);
+    }
+    assert_eq!(core::iter::from_fn(|| hand.machine.poll_event()).count(), 4_096);
+}
