@@ -26,8 +26,18 @@ impl<M: Machine + Send + 'static> Socket<M> {
         self.driver.listen(0, listener).map_err(Error::Setup)
     }
 
-    pub(crate) fn stop_listening(&mut self) {
+    /// Accepts no more, gives the machine its last command, and turns the loop until nothing is unsent or `linger` is
+    /// over.
+    pub(crate) fn close(
+        mut self,
+        linger: Duration,
+        stop: impl FnOnce(&mut M, Instant),
+        mut is_flushed: impl FnMut(&mut M) -> bool,
+    ) -> Result<(), Error> {
         self.driver.stop_listening();
+        self.port.command(stop);
+        self.turn_until(Some(linger), |machine| is_flushed(machine).then_some(()))?;
+        self.turn(Some(Duration::ZERO))
     }
 
     /// One turn of the loop.

@@ -110,9 +110,6 @@ pub(super) fn listen(
     Ok((socket, local))
 }
 
-pub(super) fn close(mut socket: Socket<Server>, limits: &Limits) -> Result<(), Error> {
-    socket.stop_listening();
-    socket.port.command(|machine, now| machine.stop(now));
-    socket.turn_until(Some(limits.linger), |machine| machine.is_flushed().then_some(()))?;
-    socket.turn(Some(Duration::ZERO))
+pub(super) fn close(socket: Socket<Server>, limits: &Limits) -> Result<(), Error> {
+    socket.close(limits.linger, |server, now| server.stop(now), Server::is_flushed)
 }

@@ -91,11 +91,9 @@ impl Subscriber {
     ///
     /// # Errors
     /// The poll failed.
-    pub fn close(mut self) -> Result<(), Error> {
-        self.socket.port.command(|machine, now| machine.stop(now));
+    pub fn close(self) -> Result<(), Error> {
         let linger = self.limits.linger;
-        self.socket.turn_until(Some(linger), |machine| machine.is_flushed().then_some(()))?;
-        self.socket.turn(Some(Duration::ZERO))
+        self.socket.close(linger, |machine, now| machine.stop(now), |machine| machine.is_flushed())
     }
 }
 
