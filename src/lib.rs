@@ -86,12 +86,13 @@ pub mod wire;
 pub use net::{Address, AddressError, Keepalive, ToAddress};
 pub use pattern::{
     Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
-    NotExecuted, Outcome, PublishError, Published, Reconnect, Status, SubscribeError, Unknown,
+    NotExecuted, Outcome, Place, PublishError, Published, Reconnect, Retain, SlowPolicy, Status, StreamError,
+    StreamOptions, SubscribeError, SubscribeOptions, Unknown,
 };
 #[cfg(feature = "std")]
 pub use rpc::{
     BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
-    PublishFailed, Responder, RpcClient, RpcServer, Subscription, Topic,
+    PublishFailed, Responder, RpcClient, RpcServer, Stream, Subscription, Topic,
 };
 
 /// The README's programs compile.

@@ -73,7 +73,7 @@ impl Follower<'_> {
     fn handle_event(&mut self, event: Event<Stamped>) {
         match event {
             Event::Message { topic, seq, data } => self.handle_message(seq, &topic, &data),
-            Event::Undecodable { topic, seq, error } => {
+            Event::Undecodable { topic, seq, error, .. } => {
                 self.on_account(|account, selection| {
                     account.handle_undecodable(selection, seq, &topic, error.to_string())
                 });

@@ -197,6 +197,7 @@ impl Pair {
                     assert!(self.position.is_none_or(|before| before == position), "nothing is left out");
                     position
                 }
+                Event::Snapshot { .. } => panic!("nobody asked for a snapshot"),
                 Event::Other(_) => continue,
             };
             assert!(self.position.is_none_or(|before| before <= to));

@@ -5,7 +5,10 @@ use core::net::SocketAddr;
 use super::bare::{under_another_loop, Socket};
 use super::replier::{close, listen};
 use super::{Error, ToAddress};
-use crate::pattern::{Limits, PublishError, Published, Roles, Server, ServerEvent, ServerStats};
+use crate::pattern::{
+    Limits, PublishError, Published, PublisherStats, Roles, Server, ServerEvent, ServerStats, StreamError,
+    StreamId, StreamOptions,
+};
 use crate::time::Duration;
 
 /// Publishes to whoever has subscribed, and has no thread: [`Publisher::publish`] writes what can be written at once,
@@ -31,12 +34,65 @@ impl Publisher {
         Ok(Publisher { socket, limits, local })
     }
 
-    /// Publishes. Never blocks: a slow subscriber falls behind in the log.
+    /// Publishes on the main stream, see [`Publisher::publish_on`].
     ///
     /// # Errors
-    /// The topic or the data is too long; no sequence number was used.
+    /// As for [`Publisher::publish_on`].
     pub fn publish(&mut self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        self.socket.port.command(|machine, _| machine.publish(topic, data))
+        self.publish_on(StreamId::MAIN, topic, data)
+    }
+
+    /// Publishes on a stream. A slow subscriber falls behind in the log; only if the stream's policy is to block does
+    /// this wait, turning the loop, at most `Limits::block_timeout`, and then puts out whom it has waited for.
+    ///
+    /// # Errors
+    /// The topic or the data is too long, or there is no such stream; no sequence number was used.
+    /// [`PublishError::WouldBlock`] only if the poll failed.
+    pub fn publish_on(
+        &mut self,
+        stream: StreamId,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
+        let mut published = self.socket.port.command(|machine, _| machine.publish_on(stream, topic, data));
+        while let Err(PublishError::WouldBlock { .. }) = published {
+            let found = self.socket.turn_until(Some(self.limits.block_timeout), |machine| {
+                match machine.publish_on(stream, topic, data) {
+                    Err(PublishError::WouldBlock { .. }) => None,
+                    published => Some(published),
+                }
+            });
+            published = match found {
+                Ok(Some(published)) => return published,
+                Ok(None) => self.socket.port.command(|machine, now| {
+                    machine.put_out_slow(now, stream, topic, data)?;
+                    machine.publish_on(stream, topic, data)
+                }),
+                Err(_) => return published,
+            };
+        }
+        published
+    }
+
+    /// Adds a stream with a log, a sequence and an index of its own. It stays for the life of the publisher.
+    ///
+    /// # Errors
+    /// The name is too long or taken, there are too many, or the log's size cannot be.
+    pub fn add_stream(&mut self, name: &str, options: StreamOptions) -> Result<StreamId, StreamError> {
+        self.socket.port.command(|machine, _| machine.add_stream(name, options))
+    }
+
+    /// Makes the main stream another one than the default. Only while nothing was published and nobody follows.
+    ///
+    /// # Errors
+    /// The log's size cannot be, or the stream is in use.
+    pub fn set_main_stream(&mut self, options: StreamOptions) -> Result<(), StreamError> {
+        self.socket.port.command(|machine, _| machine.set_main_stream(options))
+    }
+
+    /// What a stream has counted so far.
+    pub fn stream_stats(&self, stream: StreamId) -> Option<PublisherStats> {
+        self.socket.port.lock().machine.stream_stats(stream)
     }
 
     /// The next thing that happened: who joined and who left. Driven by [`Publisher::poll`].

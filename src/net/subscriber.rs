@@ -6,7 +6,8 @@ use super::bare::{under_another_loop, Socket};
 use super::requester::dialable;
 use super::{random_bytes, random_u64, Error};
 use crate::pattern::{
-    self, Batch, Event, Limits, Random, Reconnect, SessionId, SubscribeError, SubscriberStats,
+    self, Batch, Event, Limits, Random, Reconnect, SessionId, SubscribeError, SubscribeOptions,
+    SubscriberStats,
 };
 use crate::time::Duration;
 
@@ -35,12 +36,27 @@ impl Subscriber {
         limits: Limits,
         reconnect: Reconnect,
     ) -> Result<Self, ConnectError> {
+        Self::connect_with(addresses, prefix, limits, reconnect, SubscribeOptions::default())
+    }
+
+    /// Like [`Subscriber::connect`], to another stream than the main one, with snapshots, or from a saved place.
+    ///
+    /// # Errors
+    /// As for [`Subscriber::connect`], or a stream's name that is too long.
+    pub fn connect_with(
+        addresses: &[SocketAddr],
+        prefix: &str,
+        limits: Limits,
+        reconnect: Reconnect,
+        options: SubscribeOptions,
+    ) -> Result<Self, ConnectError> {
         limits.validate().map_err(Error::Limits)?;
         let addresses = dialable(addresses)?;
         let random = Random::new(random_u64());
         let session = SessionId(random_bytes());
+        let known = addresses.len();
         let mut machine =
-            pattern::Subscriber::new(limits.clone(), reconnect, addresses.len(), session, random, prefix)?;
+            pattern::Subscriber::with(limits.clone(), reconnect, known, session, random, prefix, options)?;
         machine.start();
         let socket = Socket::new(machine, &limits, addresses)?;
         Ok(Subscriber { socket, limits, batch: Batch::new() })
@@ -75,6 +91,14 @@ impl Subscriber {
     /// It is not in the set, or the subscription is to everything.
     pub fn unsubscribe(&mut self, prefix: &str) -> Result<u64, SubscribeError> {
         self.socket.port.command(|machine, _| machine.unsubscribe(prefix))
+    }
+
+    /// Asks for the newest message of each topic of the set; see [`pattern::Subscriber::refresh`].
+    ///
+    /// # Errors
+    /// Too many changes wait for an answer.
+    pub fn refresh(&mut self) -> Result<u64, SubscribeError> {
+        self.socket.port.command(|machine, _| machine.refresh())
     }
 
     /// The handshake is done and the connection lives, as far as the last poll knows.

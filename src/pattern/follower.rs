@@ -1,12 +1,17 @@
 //! A subscriber's place in the publication log.
 
+mod snapshot;
+
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::log::{Log, Slot};
+use super::publisher::{Budget, LastValues, SlowPolicy, StreamId};
 use super::set::PrefixSet;
 use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Session};
-use crate::wire::{Frame, Gap, Heartbeat, Lost, Subscribed};
+use crate::wire::{Frame, Gap, Heartbeat, Lost, Publish, Subscribed, LENGTH_BYTES};
+use snapshot::Snapshot;
 
 /// Bytes that one remembered place takes, for the budget.
 pub(crate) const POSITION_BYTES: u64 = 8;
@@ -23,10 +28,14 @@ pub(crate) const POSITION_BYTES: u64 = 8;
 /// chunk, or counted in a [`Gap`] (sent or to come).
 #[derive(Debug)]
 pub(crate) struct Follower {
+    /// The stream that it follows, for life.
+    pub(crate) stream: StreamId,
     /// The set as the client sent it; complete once `follow` is decided.
     pub(crate) set: PrefixSet,
     /// The set that a handshake is sending, until it is complete. While it is there, nothing is written.
     pub(crate) incoming: Option<PrefixSet>,
+    /// Prefixes whose newest messages are wanted with the next answer.
+    pub(crate) marked: PrefixSet,
     follow: Follow,
     /// The position and the slot at which the account began.
     account_start: (u64, Slot),
@@ -47,6 +56,8 @@ pub(crate) struct Follower {
     pub(crate) sent: u64,
     /// Messages counted in gaps.
     pub(crate) lost: u64,
+    /// Newest messages given to the connection in snapshots.
+    pub(crate) snapshot_messages: u64,
 }
 
 /// A Subscribed frame that is to be written when the stream gets to its place.
@@ -61,24 +72,29 @@ struct Ack {
     matched: u64,
     /// Places dropped that lie behind this one and before the next.
     dropped_after: u64,
+    /// What is to be written in its place before it.
+    snapshot: Option<Box<Snapshot>>,
 }
 
 #[derive(Debug)]
 enum Follow {
     /// The set is not complete: nothing is published to it.
     Nothing,
-    /// The set is the empty prefix: a cursor is all it needs, because every publication matches.
-    Everything { next: Slot },
+    /// The set is the empty prefix: a cursor is all it needs, because every publication matches. What lies from
+    /// `kept` on may have to be written again: a chunk is out that begins there.
+    Everything { next: Slot, kept: Slot },
     /// A set of prefixes: the slots of what matched, oldest first (written, in a chunk, pending), and how many were
     /// dropped before the first ack. What was written is remembered while the log has it: it may be lost on its way.
     Matched { written: VecDeque<Slot>, taken: VecDeque<Slot>, pending: VecDeque<Slot>, dropped: u64 },
 }
 
 impl Follower {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(stream: StreamId) -> Self {
         Follower {
+            stream,
             set: PrefixSet::default(),
             incoming: Some(PrefixSet::default()),
+            marked: PrefixSet::default(),
             follow: Follow::Nothing,
             account_start: (0, 0),
             replays: false,
@@ -89,27 +105,28 @@ impl Follower {
             quiet: false,
             sent: 0,
             lost: 0,
+            snapshot_messages: 0,
         }
     }
 
-    /// The set is complete and in force for what is published from now on: an account begins. Returns by how many
-    /// places the memory of places grew.
-    pub(crate) fn begin(&mut self, log: &Log, head: u64) -> i64 {
+    /// The set is complete, and an account begins at this position, which is the head or one that the log replays
+    /// from: there the answer to `ticket` has its place. Returns by how many places the memory of places grew.
+    pub(crate) fn begin(&mut self, log: &Log, position: u64, slot: Slot, ticket: u64) -> i64 {
         let before = self.positions();
-        self.reached = head;
-        self.account_start = (head, log.next_slot());
+        self.reached = position;
+        self.account_start = (position, slot);
         self.account_matched = 0;
         self.acks.clear();
         self.answered.clear();
+        self.acknowledge_at(ticket, position, slot);
+        self.replays = slot < log.next_slot();
         self.follow = if self.set.is_everything() {
-            Follow::Everything { next: log.next_slot() }
+            Follow::Everything { next: slot, kept: slot }
         } else {
-            Follow::Matched {
-                written: VecDeque::new(),
-                taken: VecDeque::new(),
-                pending: VecDeque::new(),
-                dropped: 0,
-            }
+            let pending: VecDeque<Slot> =
+                (slot..log.next_slot()).filter(|slot| matches_frame(&self.set, log, *slot)).collect();
+            self.account_matched = pending.len() as u64;
+            Follow::Matched { written: VecDeque::new(), taken: VecDeque::new(), pending, dropped: 0 }
         };
         grown(before, self.positions())
     }
@@ -130,12 +147,13 @@ impl Follower {
         core::mem::swap(&mut self.answered, &mut self.acks);
         match &mut self.follow {
             Follow::Nothing => return None,
-            Follow::Everything { next } => {
+            Follow::Everything { next, kept } => {
                 // Everything published since the account began was stored, in slots without a gap.
                 if accounted != next_seq - start {
                     return None;
                 }
                 *next = start_slot + accounted;
+                *kept = *next;
             }
             Follow::Matched { written, taken, pending, dropped } => {
                 // Places behind these were given up. A gap names the stretch in which messages are missing, so those
@@ -200,8 +218,39 @@ impl Follower {
 
     /// The set that `ticket` asked for is in force from `head` on; the answer comes when the stream gets there.
     pub(crate) fn acknowledge(&mut self, ticket: u64, log: &Log, head: u64) {
+        self.acknowledge_at(ticket, head, log.next_slot());
+    }
+
+    fn acknowledge_at(&mut self, ticket: u64, position: u64, slot: Slot) {
+        let marked = core::mem::take(&mut self.marked);
+        let snapshot = (!marked.is_empty()).then(|| Box::new(Snapshot::new(marked)));
         let matched = self.account_matched;
-        self.acks.push_back(Ack { ticket, position: head, slot: log.next_slot(), matched, dropped_after: 0 });
+        self.acks.push_back(Ack { ticket, position, slot, matched, dropped_after: 0, snapshot });
+    }
+
+    /// The connection is gone, and with it the snapshots that it was to bring.
+    pub(crate) fn forget_snapshots(&mut self, budget: &mut Budget) {
+        budget.release_set(&core::mem::take(&mut self.marked));
+        for snapshot in self.acks.iter_mut().filter_map(|ack| ack.snapshot.take()) {
+            budget.release_set(snapshot.set());
+        }
+    }
+
+    /// The oldest frame that it may still need; `None` if it has been given all there is.
+    pub(crate) fn needs(&self, log: &Log) -> Option<Slot> {
+        match &self.follow {
+            Follow::Nothing => None,
+            Follow::Everything { kept, .. } => Some(*kept).filter(|kept| *kept < log.next_slot()),
+            Follow::Matched { taken, pending, .. } => taken.front().or(pending.front()).copied(),
+        }
+    }
+
+    /// Places of what is still to be written.
+    pub(crate) fn pending(&self) -> u64 {
+        match &self.follow {
+            Follow::Matched { taken, pending, .. } => (taken.len() + pending.len()) as u64,
+            _ => 0,
+        }
     }
 
     /// A publication matched. Returns by how many places the memory of places grew.
@@ -217,12 +266,12 @@ impl Follower {
         grown(before, self.positions())
     }
 
-    /// Gives up the places of what was written, or else the older half of the others: the budget of all places
-    /// together is used up. Returns by how many places the memory of places grew.
-    pub(crate) fn drop_older_half(&mut self) -> i64 {
+    /// Gives up the places of what was written, or else (unless it is to lose nothing) the older half of the others:
+    /// the budget of all places together is used up. Returns by how many places the memory of places grew.
+    pub(crate) fn drop_older_half(&mut self, loses_nothing: bool) -> i64 {
         let before = self.positions();
         if let Follow::Matched { written, pending, dropped, .. } = &mut self.follow {
-            if !written.is_empty() {
+            if !written.is_empty() || loses_nothing {
                 *written = VecDeque::new();
             } else if let Some(&middle) = pending.get(pending.len() / 2) {
                 drop_lapped(pending, dropped, &mut self.acks, middle + 1);
@@ -253,7 +302,7 @@ impl Follower {
             && (!self.acks.is_empty()
                 || match &self.follow {
                     Follow::Nothing => false,
-                    Follow::Everything { next } => *next < log.next_slot(),
+                    Follow::Everything { next, .. } => *next < log.next_slot(),
                     Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
                 })
     }
@@ -268,17 +317,23 @@ impl Follower {
     }
 
     /// Queues the control frames whose place in the stream is here: a gap, then the acknowledgements whose position
-    /// has been reached, and again. Call it only when no chunk is out and no frame is begun. Returns by how many
-    /// places the memory of places grew.
+    /// has been reached, and again. Call it only when no chunk is out and no frame is begun.
     ///
-    /// Who was lapped goes on from the oldest of the log's newest three quarters, so that it is not lapped again at
-    /// once. A gap never reaches over an acknowledgement: on either side of it another set ruled.
-    pub(crate) fn render(&mut self, session: &mut Session, log: &Log, head: u64) -> i64 {
+    /// Who was lapped goes on where the policy says. A gap never reaches over an acknowledgement: on either side of it another set ruled.
+    pub(crate) fn render(
+        &mut self,
+        session: &mut Session,
+        budget: &mut Budget,
+        log: &Log,
+        last: Option<&LastValues>,
+        policy: SlowPolicy,
+        head: u64,
+    ) {
         if self.incoming.is_some() {
-            return 0;
+            return;
         }
         let before = self.positions();
-        let resume = self.resume_slot(log);
+        let resume = self.resume_slot(log, policy);
         self.replays = false;
         if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
             drop_lapped(pending, dropped, &mut self.acks, resume);
@@ -287,10 +342,11 @@ impl Follower {
             let ack = self.acks.front();
             let lost = match &mut self.follow {
                 Follow::Nothing => 0,
-                Follow::Everything { next } => {
+                Follow::Everything { next, kept } => {
                     let until = ack.map_or(resume, |ack| resume.min(ack.slot));
                     let lost = until.saturating_sub(*next);
                     *next += lost;
+                    *kept = *next;
                     lost
                 }
                 Follow::Matched { dropped, .. } => core::mem::take(dropped),
@@ -310,10 +366,15 @@ impl Follower {
                     written.clear();
                 }
             }
-            if self.acks.front().is_none_or(|ack| ack.position > next) {
+            let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) else { break };
+            if ack.snapshot.as_mut().is_some_and(|snapshot| snapshot.seek(last, ack.position)) {
+                // The snapshot comes first, and more of it than has been written.
                 break;
             }
-            let Some(ack) = self.acks.pop_front() else { break };
+            let Some(mut ack) = self.acks.pop_front() else { break };
+            if let Some(snapshot) = ack.snapshot.take() {
+                budget.release_set(snapshot.set());
+            }
             self.reached = ack.position;
             session
                 .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
@@ -325,26 +386,30 @@ impl Follower {
                 self.answered.pop_front();
             }
         }
-        grown(before, self.positions())
+        budget.note_positions(grown(before, self.positions()));
     }
 
-    /// The slot before which everything is lost: the log's recovery slot for one who was lapped.
-    fn resume_slot(&self, log: &Log) -> Slot {
+    /// The slot before which everything is lost: where one who was lapped goes on.
+    fn resume_slot(&self, log: &Log, policy: SlowPolicy) -> Slot {
         let lapped = match &self.follow {
             Follow::Nothing => false,
-            Follow::Everything { next } => *next < log.first_slot(),
+            Follow::Everything { next, .. } => *next < log.first_slot(),
             Follow::Matched { pending, dropped, .. } => {
                 *dropped > 0
                     || self.acks.iter().any(|ack| ack.dropped_after > 0)
                     || pending.front().is_some_and(|slot| *slot < log.first_slot())
             }
         };
-        if lapped && self.replays {
-            log.first_slot()
-        } else if lapped {
-            log.recovery_slot()
-        } else {
-            0
+        match (lapped, policy, &self.follow) {
+            (false, ..) => 0,
+            // Whoever was away, or was waited for in vain, gets all that there is.
+            _ if self.replays => log.first_slot(),
+            (_, SlowPolicy::Block, _) => log.first_slot(),
+            (_, SlowPolicy::SkipToOldest, _) => log.recovery_slot(),
+            (_, SlowPolicy::SkipToNewest, Follow::Matched { pending, .. }) => {
+                pending.back().copied().unwrap_or(log.next_slot())
+            }
+            (_, SlowPolicy::SkipToNewest, _) => log.next_slot().saturating_sub(1),
         }
     }
 
@@ -364,21 +429,29 @@ impl Follower {
     fn next_pending(&self, log: &Log) -> Option<Slot> {
         match &self.follow {
             Follow::Nothing => None,
-            Follow::Everything { next } => Some(*next).filter(|next| *next < log.next_slot()),
+            Follow::Everything { next, .. } => Some(*next).filter(|next| *next < log.next_slot()),
             Follow::Matched { pending, .. } => pending.front().copied(),
         }
     }
 
     /// Appends whole frames from the log until the chunk is full, the stream is read up, or an acknowledgement's
-    /// place has come.
-    pub(crate) fn take(&mut self, chunk: &mut Chunk, log: &Log) {
+    /// place has come. If a snapshot comes before that one, frames of it.
+    pub(crate) fn take(&mut self, chunk: &mut Chunk, log: &Log, last: Option<&LastValues>) {
         if self.incoming.is_some() {
+            return;
+        }
+        let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(u64::MAX);
+        if let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) {
+            if let Some(snapshot) = &mut ack.snapshot {
+                snapshot.take(chunk, last, ack.position);
+            }
             return;
         }
         let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
         match &mut self.follow {
             Follow::Nothing => {}
-            Follow::Everything { next } => {
+            Follow::Everything { next, kept } => {
+                *kept = *next;
                 while *next < log.next_slot() && room(chunk) > 0 {
                     let Some(run) = log.run(*next, 0, room(chunk), bound) else { break };
                     if run.next > *next {
@@ -415,6 +488,12 @@ impl Follower {
     /// grew.
     pub(crate) fn handle_written(&mut self, chunk: &Chunk, written: usize) -> i64 {
         let before = self.positions();
+        if let Some(snapshot) = self.acks.front_mut().and_then(|ack| ack.snapshot.as_mut()) {
+            if snapshot.is_out() {
+                self.snapshot_messages += snapshot.handle_written(chunk, written);
+                return 0;
+            }
+        }
         let (mut done, mut untouched) = (0, 0);
         for (seq, fate) in chunk.fates(written) {
             if fate == Fate::Untouched {
@@ -428,7 +507,10 @@ impl Follower {
         match &mut self.follow {
             Follow::Nothing => {}
             // Every stored publication matches, so the frames of a chunk lie in slots without a gap.
-            Follow::Everything { next } => *next -= untouched,
+            Follow::Everything { next, kept } => {
+                *next -= untouched;
+                *kept = *next;
+            }
             Follow::Matched { written, taken, pending, dropped } => {
                 written.extend(taken.drain(..done));
                 if *dropped > 0 {
@@ -467,6 +549,15 @@ fn drop_lapped(pending: &mut VecDeque<Slot>, dropped: &mut u64, acks: &mut VecDe
             Some(index) => acks[index].dropped_after += 1,
             None => *dropped += 1,
         }
+    }
+}
+
+/// Whether a stored publication belongs to a set.
+fn matches_frame(set: &PrefixSet, log: &Log, slot: Slot) -> bool {
+    let body = log.frame(slot).and_then(|frame| frame.get(LENGTH_BYTES..));
+    match body.map(Frame::decode) {
+        Some(Ok(Frame::Publish { header: Publish { topic, .. }, .. })) => set.matches(topic),
+        _ => false,
     }
 }
 

@@ -20,6 +20,16 @@ pub enum Event<'a> {
         /// Its data.
         data: &'a [u8],
     },
+    /// The newest message of a topic from before the subscription, or from before a refresh. It counts as nothing
+    /// received.
+    Snapshot {
+        /// The number under which it was published.
+        seq: u64,
+        /// Its topic.
+        topic: &'a str,
+        /// Its data.
+        data: &'a [u8],
+    },
     /// Anything else.
     Other(EventKind),
 }
@@ -59,7 +69,7 @@ pub enum EventKind {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
-    Message { seq: u64, topic_len: u8, data_len: u32 },
+    Message { seq: u64, topic_len: u8, data_len: u32, snapshot: bool },
     Other(EventKind),
 }
 
@@ -90,14 +100,15 @@ impl Batch {
         let entry = self.entries.get(self.next)?;
         self.next += 1;
         Some(match entry {
-            Entry::Message { seq, topic_len, data_len } => {
+            Entry::Message { seq, topic_len, data_len, snapshot } => {
                 let (topic_at, data_at) = (self.topic_at, self.data_at);
                 self.topic_at += usize::from(*topic_len);
                 self.data_at += *data_len as usize;
-                Event::Message {
-                    seq: *seq,
-                    topic: &self.topics[topic_at..self.topic_at],
-                    data: &self.data[data_at..self.data_at],
+                let topic = &self.topics[topic_at..self.topic_at];
+                let data = &self.data[data_at..self.data_at];
+                match snapshot {
+                    false => Event::Message { seq: *seq, topic, data },
+                    true => Event::Snapshot { seq: *seq, topic, data },
                 }
             }
             Entry::Other(kind) => Event::Other(kind.clone()),
@@ -135,11 +146,19 @@ impl Batch {
     }
 
     pub(crate) fn push_message(&mut self, seq: u64, topic: &str, data: &[u8]) {
+        self.push_data(seq, topic, data, false);
+    }
+
+    pub(crate) fn push_snapshot(&mut self, seq: u64, topic: &str, data: &[u8]) {
+        self.push_data(seq, topic, data, true);
+    }
+
+    fn push_data(&mut self, seq: u64, topic: &str, data: &[u8], snapshot: bool) {
         self.topics.push_str(topic);
         self.data.extend_from_slice(data);
         let topic_len = u8::try_from(topic.len()).expect("the decoder refuses longer topics");
         let data_len = u32::try_from(data.len()).expect("frames are limited to a u32");
-        self.entries.push(Entry::Message { seq, topic_len, data_len });
+        self.entries.push(Entry::Message { seq, topic_len, data_len, snapshot });
     }
 
     pub(crate) fn push(&mut self, kind: EventKind) {

@@ -167,6 +167,35 @@ impl Log {
         slot
     }
 
+    /// What [`first_slot`](Self::first_slot) will be once a frame of `len` bytes has been pushed: every frame before it
+    /// has to go for that one. Looks at each segment that goes.
+    pub fn first_slot_after(&self, len: usize) -> Slot {
+        let by_messages = self.first + u64::from(self.index.len() == self.limits.messages);
+        if self.segments.back().is_some_and(|open| open.capacity - open.end >= len) {
+            return by_messages;
+        }
+        let wanted = self.segment_capacity(len);
+        let fits = |capacity: usize| (wanted..=2 * wanted).contains(&capacity);
+        let spare = self.spare.as_ref().map_or(0, Vec::capacity);
+        let mut free = self.limits.bytes - self.reserved_bytes;
+        if fits(spare) || free >= wanted {
+            return by_messages;
+        }
+        free += spare;
+        let mut by_bytes = self.first;
+        for (at, segment) in self.segments.iter().enumerate() {
+            if free >= wanted {
+                break;
+            }
+            by_bytes = self.slots_end(at);
+            if fits(segment.capacity) {
+                break;
+            }
+            free += segment.capacity;
+        }
+        by_messages.max(by_bytes)
+    }
+
     /// The slot of the oldest frame still held; [`next_slot`](Self::next_slot) if there is none.
     pub fn first_slot(&self) -> Slot {
         self.first
@@ -213,7 +242,6 @@ impl Log {
     }
 
     /// The first slot whose sequence number is `seq` or above; [`next_slot`](Self::next_slot) if there is none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a resume that replays begins here"))]
     pub fn slot_at_or_after(&self, seq: u64) -> Slot {
         self.first_where(self.first..self.next_slot(), |slot| self.seq(slot) >= Some(seq))
     }
@@ -325,13 +353,18 @@ impl Log {
         }
     }
 
+    /// The room of the segment that is opened for a frame of `len` bytes.
+    fn segment_capacity(&self, len: usize) -> usize {
+        len.max(MAX_SEGMENT_BYTES.min(self.limits.bytes / MIN_SEGMENTS))
+    }
+
     /// Opens a segment with room for a frame of `len` bytes, in a buffer that was used before if one fits.
     fn open_segment(&mut self, len: usize) {
         let next_slot = self.next_slot();
         if self.segments.back().is_some_and(|open| open.first == next_slot) {
             self.segments.pop_back().into_iter().for_each(|unused| self.retire(unused));
         }
-        let wanted = len.max(MAX_SEGMENT_BYTES.min(self.limits.bytes / MIN_SEGMENTS));
+        let wanted = self.segment_capacity(len);
         let bytes = loop {
             // A buffer of twice the size at most: a larger one would go at once when it is evicted.
             if let Some(fitting) =

@@ -46,13 +46,15 @@ pub use dialer::{Cause, ConnectionEvent, DialError};
 pub use inbox::{Batch, Event, EventKind};
 pub use log::LogLimits;
 pub use prefix::PrefixIndex;
-pub use publisher::{PublishError, Published, PublisherStats};
+pub use publisher::{
+    PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions,
+};
 pub use replier::{NotStarted, ReplierStats, Ticket, Work};
 pub use requester::{
     CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, Requester, RequesterStats, Unknown,
 };
 pub use server::{Roles, Server, ServerEvent, ServerStats};
-pub use subscriber::{SubscribeError, Subscriber, SubscriberStats};
+pub use subscriber::{Place, SubscribeError, SubscribeOptions, Subscriber, SubscriberStats};
 
 use crate::time::Instant;
 

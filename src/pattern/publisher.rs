@@ -1,15 +1,23 @@
-//! The publisher: matches each publication once, writes it once into the log, and lets every subscriber read on
-//! from its own place.
+//! The publisher: matches each publication of one stream once, writes it once into the log, and lets every subscriber
+//! read on from its own place.
 //!
 //! It does not know connections: `server` tells it who subscribes and asks, for each peer, what there is to write.
 
+mod budget;
+mod last;
+mod options;
+
 use alloc::vec::Vec;
 
-use super::follower::{Follower, POSITION_BYTES};
-use super::log::{Log, LogLimits};
+pub(crate) use budget::Budget;
+pub(crate) use last::LastValues;
+pub use options::{Retain, SlowPolicy, StreamError, StreamId, StreamOptions};
+
+use super::follower::Follower;
+use super::log::{Log, LogLimits, Slot};
 use super::prefix::PrefixIndex;
-use super::set::{self, PrefixSet};
-use crate::session::{LimitReached, Limits, Violation};
+use super::set::PrefixSet;
+use crate::session::{LimitReached, Limits, Violation, LEAST_LOG_BYTES};
 use crate::wire::{
     publish_frame_len, Frame, Gap, Lost, Prefixes, Publish, Start, LENGTH_BYTES, MAX_NAME_BYTES,
 };
@@ -43,12 +51,22 @@ pub enum PublishError {
         /// The limit in bytes.
         limit: u32,
     },
+    /// The stream's policy is to lose nothing, its log is full of what connected subscribers have still to read, and
+    /// here waiting for them would be waiting for ourselves: on the thread that writes to them.
+    #[error("{subscribers} subscribers have not read what would have to make room")]
+    WouldBlock {
+        /// How many of them are so far behind.
+        subscribers: usize,
+    },
+    /// There is no such stream.
+    #[error("there is no such stream")]
+    UnknownStream,
     /// The publisher is stopping or stopped.
     #[error("the publisher is stopped")]
     Stopped,
 }
 
-/// What a publisher counts.
+/// What a publisher counts, for one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PublisherStats {
@@ -72,61 +90,98 @@ pub struct PublisherStats {
     pub log_memory_bytes: u64,
     /// Sequence numbers that the log spans, from its oldest publication to the head: how long an absence it bridges.
     pub log_span: u64,
+    /// Publications that had to wait for a slow subscriber, or were refused because they could not.
+    pub blocked: u64,
+    /// Subscribers put out because a publication waited no longer for them.
+    pub put_out: u64,
+    /// Newest messages given to connections in snapshots.
+    pub snapshot_messages: u64,
+    /// Topics whose newest message is kept.
+    pub last_topics: u64,
+    /// Bytes that these take.
+    pub last_bytes: u64,
+    /// Newest messages that went because there was no room for them.
+    pub last_dropped: u64,
 }
 
 /// One stream of publications.
 #[derive(Debug)]
 pub(crate) struct Publisher {
+    policy: SlowPolicy,
+    retain: Retain,
     log: Log,
     head: u64,
+    last: Option<LastValues>,
     index: PrefixIndex,
     /// Peer slots of the subscribers to everything.
     everything: Vec<u32>,
     /// Those among them that have read everything and are to be woken by the next publication.
     quiet: Vec<u32>,
     matched: Vec<u32>,
-    prefix_bytes: u64,
-    positions: u64,
+    /// No connected subscriber needs what lies before it, as far as was found when last looked. It moves on as they
+    /// read, and back when one returns.
+    floor: Slot,
+    /// The last publication found no room.
+    is_blocked: bool,
     /// The longest frame published so far, without its length field: what every subscriber must accept.
     longest: u32,
     max_frame: u32,
     max_prefixes: u32,
     max_prefix_bytes: u64,
-    prefixes_limit: u64,
-    positions_limit: u64,
     stats: PublisherStats,
 }
 
 impl Publisher {
-    pub(crate) fn new(limits: &Limits, seed: u64) -> Self {
+    /// A stream with nothing published. The options are valid.
+    pub(crate) fn new(limits: &Limits, options: StreamOptions, seed: u64) -> Self {
         let log = Log::new(LogLimits {
-            bytes: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX),
-            messages: limits.log_messages as usize,
+            bytes: usize::try_from(options.log_bytes.unwrap_or(limits.log_bytes)).unwrap_or(usize::MAX),
+            messages: options.log_messages.unwrap_or(limits.log_messages) as usize,
         });
         let mut index = PrefixIndex::with_seed(seed);
         index.limit_cache(cache_bytes(limits));
         let quarter = u32::try_from(log.max_frame_bytes().saturating_sub(LENGTH_BYTES)).unwrap_or(u32::MAX);
         Publisher {
+            policy: options.policy,
+            retain: options.retain,
             log,
             head: 0,
+            last: options.last_value.then(|| LastValues::new(limits.max_last_topics)),
             index,
             everything: Vec::new(),
             quiet: Vec::new(),
             matched: Vec::new(),
-            prefix_bytes: 0,
-            positions: 0,
+            floor: 0,
+            is_blocked: false,
             longest: 0,
             max_frame: limits.max_frame_bytes.min(quarter),
             max_prefixes: limits.max_prefixes,
             max_prefix_bytes: limits.max_prefix_bytes,
-            prefixes_limit: limits.prefixes_bytes,
-            positions_limit: limits.positions_bytes / POSITION_BYTES,
             stats: PublisherStats::default(),
+        }
+    }
+
+    /// Checks the options of a stream that is to be.
+    pub(crate) fn check_options(limits: &Limits, options: &StreamOptions) -> Result<(), StreamError> {
+        let log_bytes = options.log_bytes.unwrap_or(limits.log_bytes);
+        let log_messages = options.log_messages.unwrap_or(limits.log_messages);
+        match log_bytes < LEAST_LOG_BYTES || usize::try_from(log_bytes).is_err() || log_messages == 0 {
+            true => Err(StreamError::LogSize { log_bytes, log_messages, least: LEAST_LOG_BYTES }),
+            false => Ok(()),
         }
     }
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
+    }
+
+    pub(crate) fn policy(&self) -> SlowPolicy {
+        self.policy
+    }
+
+    /// The newest message of each topic, if they are kept.
+    pub(crate) fn last(&self) -> Option<&LastValues> {
+        self.last.as_ref()
     }
 
     /// The sequence number of the next publication.
@@ -139,10 +194,58 @@ impl Publisher {
         self.longest
     }
 
-    /// Numbers a publication and stores it if it matches anybody. Gives the slots of the peers that have to be told
-    /// of its log slot (`Some`), or only have to be woken (`None`).
+    /// Subscribers, connected or remembered.
+    pub(crate) fn subscribers(&self) -> u64 {
+        self.stats.subscribers
+    }
+
+    /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
+    /// policy is to block ever says so, and only if there may be somebody; see [`Publisher::note_floor`].
+    ///
+    /// # Errors
+    /// It can never be published.
+    pub(crate) fn first_after(&mut self, topic: &str, data: &[u8]) -> Result<Option<Slot>, PublishError> {
+        if self.policy != SlowPolicy::Block {
+            return Ok(None);
+        }
+        let len = self.check(topic, data)?;
+        let first = self.log.first_slot_after(LENGTH_BYTES + len as usize);
+        Ok((first > self.floor && self.is_stored(topic)).then_some(first))
+    }
+
+    /// No connected subscriber needs what lies before `floor`.
+    pub(crate) fn note_floor(&mut self, floor: Slot) {
+        self.floor = floor;
+    }
+
+    /// A publication found no room, because of so many subscribers.
+    pub(crate) fn note_blocked(&mut self, subscribers: usize) -> PublishError {
+        if !core::mem::replace(&mut self.is_blocked, true) {
+            self.stats.blocked += 1;
+        }
+        PublishError::WouldBlock { subscribers }
+    }
+
+    /// A subscriber was put out for being slow.
+    pub(crate) fn note_put_out(&mut self) {
+        self.stats.put_out += 1;
+    }
+
+    /// Whether a publication of this topic would go into the log.
+    fn is_stored(&mut self, topic: &str) -> bool {
+        if self.retain == Retain::All || !self.everything.is_empty() {
+            return true;
+        }
+        self.matched.clear();
+        self.index.matching(topic, &mut self.matched);
+        !self.matched.is_empty()
+    }
+
+    /// Numbers a publication and stores it if it matches anybody, or all are kept. Gives the slots of the peers that
+    /// have to be told of its log slot (`Some`), or only have to be woken (`None`).
     pub(crate) fn publish(
         &mut self,
+        budget: &mut Budget,
         topic: &str,
         data: &[u8],
         mut tell: impl FnMut(&Log, u32, Option<u64>) -> i64,
@@ -151,11 +254,16 @@ impl Publisher {
         let len = self.check(topic, data)?;
         let seq = self.head;
         self.head += 1;
+        self.is_blocked = false;
         self.stats.published += 1;
+        if let Some(last) = &mut self.last {
+            last.put(seq, topic, data, budget);
+            self.longest = self.longest.max(len);
+        }
         self.matched.clear();
         self.index.matching(topic, &mut self.matched);
         let subscribers = self.matched.len() + self.everything.len();
-        if subscribers == 0 {
+        if subscribers == 0 && self.retain == Retain::Matched {
             return Ok(Published { seq, subscribers });
         }
         self.longest = self.longest.max(len);
@@ -169,7 +277,7 @@ impl Publisher {
         }
         for peer in &self.matched {
             let grown = tell(&self.log, *peer, Some(slot));
-            self.positions = self.positions.saturating_add_signed(grown);
+            budget.note_positions(grown);
         }
         Ok(Published { seq, subscribers })
     }
@@ -186,92 +294,103 @@ impl Publisher {
             .ok_or(PublishError::TooLong { len, limit: self.max_frame })
     }
 
-    /// If the memory of places is above its budget: the number of them above which a follower gives up the older
-    /// half of its own. Only who is behind holds many, so the slow ones pay.
-    pub(crate) fn positions_to_shed_above(&self) -> Option<u64> {
-        let fair = self.positions_limit / self.stats.subscribers.max(1);
-        (self.positions > self.positions_limit).then_some(fair / 2)
-    }
-
-    pub(crate) fn note_positions(&mut self, grown: i64) {
-        self.positions = self.positions.saturating_add_signed(grown);
-    }
-
-    /// Adds prefixes to a follower's set; they are in force from the head on once the set is complete.
+    /// Adds prefixes to a follower's set; they are in force from the head on once the set is complete. `snapshot`: the
+    /// newest message of each topic that they match is wanted with the answer.
     pub(crate) fn subscribe(
         &mut self,
+        budget: &mut Budget,
         follower: &mut Follower,
         peer: u32,
         prefixes: Prefixes<'_>,
+        snapshot: bool,
     ) -> Result<Result<(), Violation>, LimitReached> {
         let everything = follower.is_everything();
         for prefix in prefixes.iter() {
             if everything && !prefix.is_empty() {
                 return Ok(Err(Violation::PrefixesBesideEverything));
             }
+            let mut room = true;
+            if snapshot && self.last.is_some() && follower.marked.insert(prefix) {
+                room &= budget.take_prefix(prefix);
+            }
             let in_force = follower.incoming.is_none();
             let set = follower.incoming.as_mut().unwrap_or(&mut follower.set);
-            if !set.insert(prefix) {
-                continue;
+            if set.insert(prefix) {
+                room &= budget.take_prefix(prefix);
+                self.stats.prefixes += 1;
+                if set.len() > self.max_prefixes as usize || set.bytes() > self.max_prefix_bytes {
+                    return Ok(Err(Violation::TooManyPrefixes {
+                        limit_count: self.max_prefixes,
+                        limit_bytes: self.max_prefix_bytes,
+                    }));
+                }
+                if in_force && room {
+                    self.index.insert(prefix, peer);
+                }
             }
-            self.prefix_bytes += set::cost(prefix);
-            self.stats.prefixes += 1;
-            if set.len() > self.max_prefixes as usize || set.bytes() > self.max_prefix_bytes {
-                return Ok(Err(Violation::TooManyPrefixes {
-                    limit_count: self.max_prefixes,
-                    limit_bytes: self.max_prefix_bytes,
-                }));
-            }
-            if self.prefix_bytes > self.prefixes_limit {
-                return Err(LimitReached::Prefixes { limit: self.prefixes_limit });
-            }
-            if in_force {
-                self.index.insert(prefix, peer);
+            if !room {
+                return Err(LimitReached::Prefixes { limit: budget.prefix_bytes_limit() });
             }
         }
         Ok(Ok(()))
     }
 
-    /// The set that a handshake sent is complete: it is in force from the head on, and `start` says from where on the
-    /// subscriber wants what was published before. Returns what it has certainly or perhaps missed, if that cannot
-    /// come out of the log.
+    /// The set that a handshake sent is complete: it is in force, and `start` says from where on the subscriber wants
+    /// what was published before. Answers the frame that completed it, and returns what the subscriber has certainly
+    /// or perhaps missed, if that cannot come out of the log.
     pub(crate) fn complete(
         &mut self,
+        budget: &mut Budget,
         follower: &mut Follower,
         peer: u32,
         start: Start,
+        ticket: u64,
     ) -> Result<Option<Gap>, Violation> {
         let Some(set) = follower.incoming.take() else { return Ok(None) };
         let back = follower.has_begun();
         if back && (follower.is_everything() != set.is_everything()) {
-            self.forget_incoming(&set);
+            self.forget_set(budget, &set);
             return Err(Violation::PrefixesBesideEverything);
         }
+        self.floor = 0;
         // Who resumes before the account's beginning has never heard of it: the account before was lost with its record.
         let heard = |next_seq| next_seq >= follower.account_start();
         if let (true, Start::Resume { next_seq, accounted }) =
             (back && matches!(start, Start::Resume { next_seq, .. } if heard(next_seq)), start)
         {
             let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
-            self.exchange(follower, peer, set);
+            self.exchange(budget, follower, peer, set);
             let grown = resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
-            self.note_positions(grown);
+            budget.note_positions(grown);
+            follower.acknowledge(ticket, &self.log, self.head);
             return Ok(None);
         }
-        self.exchange(follower, peer, set);
-        let grown = follower.begin(&self.log, self.head);
-        self.note_positions(grown);
+        self.exchange(budget, follower, peer, set);
+        let (position, slot) = self.replay_from(start);
+        let grown = follower.begin(&self.log, position, slot, ticket);
+        budget.note_positions(grown);
         if !back {
             self.stats.subscribers += 1;
             if follower.is_everything() {
                 self.everything.push(peer);
             }
         }
-        Ok(start_gap(start, self.head))
+        Ok(start_gap(start, position))
+    }
+
+    /// Where an account that begins now has its beginning: at the head, or where the log can replay from.
+    fn replay_from(&self, start: Start) -> (u64, Slot) {
+        let wanted = match start {
+            Start::From { seq } | Start::Resume { next_seq: seq, .. } if self.retain == Retain::All => seq,
+            _ => return (self.head, self.log.next_slot()),
+        };
+        let slot = self.log.slot_at_or_after(wanted);
+        // Every publication is in the log, so a frame's number is where the replay begins.
+        (self.log.seq(slot).unwrap_or(self.head), slot)
     }
 
     /// Puts a complete set in the place of the one before.
-    fn exchange(&mut self, follower: &mut Follower, peer: u32, set: PrefixSet) {
+    fn exchange(&mut self, budget: &mut Budget, follower: &mut Follower, peer: u32, set: PrefixSet) {
         let before = core::mem::replace(&mut follower.set, set);
         for prefix in before.iter().filter(|prefix| !follower.set.contains(prefix)) {
             self.index.remove(prefix, peer);
@@ -281,27 +400,28 @@ impl Publisher {
                 self.index.insert(prefix, peer);
             }
         }
-        self.forget_incoming(&before);
+        self.forget_set(budget, &before);
     }
 
-    /// A set that is in no force any more, or never was, leaves the budget.
-    fn forget_incoming(&mut self, set: &PrefixSet) {
-        for prefix in set.iter() {
-            self.prefix_bytes = self.prefix_bytes.saturating_sub(set::cost(prefix));
-            self.stats.prefixes = self.stats.prefixes.saturating_sub(1);
-        }
+    /// A set that is in no force any more, or never was, is counted no longer.
+    fn forget_set(&mut self, budget: &mut Budget, set: &PrefixSet) {
+        budget.release_set(set);
+        self.stats.prefixes = self.stats.prefixes.saturating_sub(set.len() as u64);
     }
 
     /// The follower's connection is gone, and its record stays.
-    pub(crate) fn detach(&mut self, follower: &mut Follower) {
+    pub(crate) fn detach(&mut self, budget: &mut Budget, follower: &mut Follower) {
         if let Some(set) = follower.detach() {
-            self.forget_incoming(&set);
+            self.forget_set(budget, &set);
         }
+        // Whoever comes back asks again for the snapshots that it has not had.
+        follower.forget_snapshots(budget);
     }
 
     /// Takes prefixes from a follower's set, from the head on.
     pub(crate) fn unsubscribe(
         &mut self,
+        budget: &mut Budget,
         follower: &mut Follower,
         peer: u32,
         prefixes: Prefixes<'_>,
@@ -311,32 +431,33 @@ impl Publisher {
                 return Err(Violation::PrefixesBesideEverything);
             }
             if follower.set.remove(prefix) {
-                self.forget(prefix, peer);
+                self.forget(budget, prefix, peer);
             }
         }
         Ok(())
     }
 
-    fn forget(&mut self, prefix: &str, peer: u32) {
-        self.prefix_bytes = self.prefix_bytes.saturating_sub(set::cost(prefix));
+    fn forget(&mut self, budget: &mut Budget, prefix: &str, peer: u32) {
+        budget.release_prefix(prefix);
         self.stats.prefixes = self.stats.prefixes.saturating_sub(1);
         self.index.remove(prefix, peer);
     }
 
     /// The follower's connection is gone, and its record with it.
-    pub(crate) fn leave(&mut self, follower: &mut Follower, peer: u32) {
-        self.detach(follower);
+    pub(crate) fn leave(&mut self, budget: &mut Budget, follower: &mut Follower, peer: u32) {
+        self.detach(budget, follower);
         for prefix in follower.set.iter() {
-            self.forget(prefix, peer);
+            self.forget(budget, prefix, peer);
         }
         self.everything.retain(|other| *other != peer);
         self.quiet.retain(|other| *other != peer);
-        self.positions = self.positions.saturating_sub(follower.positions());
+        budget.note_positions(-i64::try_from(follower.positions()).unwrap_or(i64::MAX));
         if follower.has_begun() {
             self.stats.subscribers -= 1;
         }
         self.stats.sent += follower.sent;
         self.stats.lost += follower.lost;
+        self.stats.snapshot_messages += follower.snapshot_messages;
     }
 
     /// A follower of everything has read all there is: the next publication wakes it.
@@ -345,12 +466,6 @@ impl Publisher {
             follower.quiet = true;
             self.quiet.push(peer);
         }
-    }
-
-    /// Places held by all followers.
-    #[cfg(test)]
-    pub(crate) fn positions(&self) -> u64 {
-        self.positions
     }
 
     /// Bytes that the index of prefixes holds.
@@ -366,21 +481,25 @@ impl Publisher {
             log_bytes: self.log.len_bytes() as u64,
             log_memory_bytes: (self.log.capacity_bytes() + self.log.index_bytes()) as u64,
             log_span: self.log.seq(self.log.first_slot()).map_or(0, |first| self.head - first),
+            last_topics: self.last.as_ref().map_or(0, |last| last.len() as u64),
+            last_bytes: self.last.as_ref().map_or(0, LastValues::bytes),
+            last_dropped: self.last.as_ref().map_or(0, LastValues::dropped),
             ..self.stats
         }
     }
 }
 
-/// What a subscriber that was here before has missed. Its record is gone, so it cannot be known exactly.
-fn start_gap(start: Start, head: u64) -> Option<Gap> {
+/// What a subscriber that was here before has missed of what lies before the beginning of its account. Nothing is known
+/// of what matched, so it is a bound.
+fn start_gap(start: Start, begins: u64) -> Option<Gap> {
     let before = match start {
         Start::Fresh => return None,
         Start::From { seq } => seq,
         Start::Resume { next_seq, .. } => next_seq,
     };
     // Nothing was published meanwhile: nothing can have been lost.
-    let missed = head.checked_sub(before).filter(|missed| *missed > 0)?;
-    Some(Gap { before, after: head, lost: Lost::AtMost(missed) })
+    let missed = begins.checked_sub(before).filter(|missed| *missed > 0)?;
+    Some(Gap { before, after: begins, lost: Lost::AtMost(missed) })
 }
 
 /// What the index may keep of its answers: a part of what the prefixes themselves may take.

@@ -8,6 +8,7 @@ mod ends;
 mod frames;
 mod machine;
 mod records;
+mod streams;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -15,13 +16,14 @@ use core::net::SocketAddr;
 
 use super::admission::Admission;
 use super::peers::{Peers, RecordId};
-use super::publisher::{PublishError, Published, Publisher, PublisherStats};
+use super::publisher::{Budget, PublishError, Published, PublisherStats, StreamId};
 use super::replier::{NotStarted, Replier, ReplierStats, Ticket, Work};
 use super::{Action, Buffers, ConnId};
 use crate::session::{CloseReason, Limits, Session};
 use crate::time::Instant;
 use crate::wire::{ByeCode, Refusal, Role, SessionId, Status};
 use records::{Known, Record};
+use streams::Streams;
 
 /// Which roles a server plays; whoever wants another one is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +94,7 @@ pub struct ServerStats {
     pub sent_bytes: u64,
     /// The replying role.
     pub replier: ReplierStats,
-    /// The publishing role.
+    /// The main stream; [`Server::stream_stats`] has the others.
     pub publisher: PublisherStats,
 }
 
@@ -116,7 +118,9 @@ pub struct Server {
     /// When to look at which peer's timers. A peer's entry is never later than its earliest timer.
     timers: BTreeSet<(Instant, ConnId)>,
     replier: Replier,
-    publisher: Publisher,
+    streams: Streams,
+    /// What all streams and subscribers take together.
+    budget: Budget,
     admission: Admission,
     buffers: Buffers,
     /// Bytes of begun frames kept by all connections together.
@@ -169,7 +173,8 @@ impl Server {
             now: Instant::ZERO,
             timers: BTreeSet::new(),
             replier: Replier::new(&limits),
-            publisher: Publisher::new(&limits, seed),
+            streams: Streams::new(&limits, seed),
+            budget: Budget::new(&limits),
             admission: Admission::new(limits.partial_frames_bytes),
             buffers: Buffers::default(),
             rest_bytes: 0,
@@ -184,39 +189,12 @@ impl Server {
 
     // Commands.
 
-    /// Publishes: numbers the data, stores it if it matches anybody, and announces what there is to write.
+    /// Publishes on the main stream, see [`Server::publish_on`].
     ///
     /// # Errors
-    /// The topic or the data is too long, or the server is stopping; no sequence number was used.
+    /// As for [`Server::publish_on`].
     pub fn publish(&mut self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        if self.stopping {
-            return Err(PublishError::Stopped);
-        }
-        let longest = self.publisher.longest();
-        let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
-        let published = self.publisher.publish(topic, data, |log, slot, place| {
-            let Some((_, record)) = records.in_slot(slot) else { return 0 };
-            let conn = record.conn;
-            let Some(follower) = record.follower() else { return 0 };
-            let grown = match place {
-                Some(place) => follower.handle_match(place, log),
-                None => {
-                    follower.quiet = false;
-                    0
-                }
-            };
-            if let Some((conn, peer)) = conn.and_then(|conn| Some((conn, peers.get_mut(conn)?))) {
-                wake(conn, peer, actions);
-            }
-            grown
-        })?;
-        if self.publisher.longest() > longest {
-            self.put_out_small_readers();
-        }
-        if let Some(above) = self.publisher.positions_to_shed_above() {
-            self.shed_positions(above);
-        }
-        Ok(published)
+        self.publish_on(StreamId::MAIN, topic, data)
     }
 
     /// Takes the arguments of a call to run its function; from here on it has run.
@@ -306,20 +284,14 @@ impl Server {
         self.epoch
     }
 
-    /// The sequence number of the next publication.
+    /// The sequence number of the main stream's next publication.
     pub fn head(&self) -> u64 {
-        self.publisher.head()
+        self.streams.main().head()
     }
 
     /// What has been counted so far.
     pub fn stats(&mut self) -> ServerStats {
-        let mut publisher = self.publisher.stats();
-        for (_, record) in self.records.iter_mut() {
-            if let Some(follower) = record.follower() {
-                publisher.sent += follower.sent;
-                publisher.lost += follower.lost;
-            }
-        }
+        let publisher = self.stream_stats(StreamId::MAIN).unwrap_or_default();
         ServerStats {
             connections: self.peers.len() as u64,
             half_open: self.half_open.len() as u64,

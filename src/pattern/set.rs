@@ -2,6 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use crate::wire::Prefixes;
 
 /// Bytes that a prefix takes beside its own, for budgets: its place in the set and in the index.
 const PREFIX_OVERHEAD: u64 = 64;
@@ -35,6 +39,29 @@ impl PrefixSet {
 
     pub(crate) fn contains(&self, prefix: &str) -> bool {
         self.prefixes.contains(prefix)
+    }
+
+    /// Whether a topic begins with one of them.
+    ///
+    /// The greatest prefix that is not above the topic is one that it begins with, or else every prefix that it begins
+    /// with also begins that one: so the topic can be cut to what the two have in common, and a few steps decide.
+    pub(crate) fn matches(&self, topic: &str) -> bool {
+        let mut topic = topic;
+        while let Some(nearest) =
+            self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(topic))).next_back()
+        {
+            if topic.starts_with(&**nearest) {
+                return true;
+            }
+            let common = topic.bytes().zip(nearest.bytes()).take_while(|(a, b)| a == b).count();
+            let common = (0..=common).rev().find(|end| topic.is_char_boundary(*end)).unwrap_or(0);
+            topic = &topic[..common];
+        }
+        false
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
     }
 
     /// It is the empty prefix alone.
@@ -100,11 +127,53 @@ impl CountedSet {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|prefix| &**prefix)
     }
+
+    /// All prefixes as they stand in frames, as many to each as fit well below the smallest frame limit.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.regions_of(|_| true)
+    }
+
+    /// Those of them that are wanted, likewise.
+    pub(crate) fn regions_of<'a>(
+        &'a self,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let mut prefixes = self.iter().filter(move |prefix| wanted(prefix));
+        core::iter::from_fn(move || {
+            let mut region = Vec::new();
+            while region.len() <= REGION_BYTES {
+                let Some(prefix) = prefixes.next() else { break };
+                Prefixes::push(&mut region, prefix).expect("prefixes are checked when they are added");
+            }
+            (!region.is_empty()).then_some(region)
+        })
+    }
 }
+
+/// Bytes of prefixes in one Subscribe frame, give or take one prefix.
+const REGION_BYTES: usize = 2 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_matches_what_begins_with_one_of_it(
+            prefixes in prop::collection::vec("[abé]{0,4}", 0..8),
+            topic in "[abé]{0,6}",
+        ) {
+            let mut set = PrefixSet::default();
+            prefixes.iter().for_each(|prefix: &String| { set.insert(prefix); });
+            let expected = prefixes.iter().any(|prefix| topic.starts_with(prefix.as_str()));
+            prop_assert_eq!(set.matches(&topic), expected, "{:?}", set.iter().collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn repeated_subscriptions_are_counted_at_the_client_and_kept_once_at_the_server() {

@@ -8,13 +8,15 @@
 //! reading, and the publisher's log takes the strain.
 
 mod error;
+mod marks;
+mod options;
 mod role;
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 pub use error::SubscribeError;
+pub use options::{Place, SubscribeOptions};
 
 use super::dialer::{ClientRole, Dialer, DialerSetup};
 use super::inbox::{Batch, EventKind};
@@ -22,7 +24,8 @@ use super::set::CountedSet;
 use super::{Action, ConnectionEvent, Random, Reconnect};
 use crate::session::Limits;
 use crate::time::Instant;
-use crate::wire::{Role, SessionId, MAX_NAME_BYTES};
+use crate::wire::{Prefixes, Role, SessionId, MAX_NAME_BYTES};
+use marks::Marks;
 
 /// What a subscriber counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +45,8 @@ pub struct SubscriberStats {
     pub inbox_bytes: u64,
     /// Times that reading paused because the application was behind.
     pub pauses: u64,
+    /// Messages of snapshots; they count as nothing received.
+    pub snapshot_messages: u64,
 }
 
 /// Follows one stream of one server; see the module's page.
@@ -57,8 +62,12 @@ pub struct Subscriber {
     handshake: Option<Handshake>,
     /// Tickets given out and not answered yet, whose frames were or will be sent. Ascending.
     waiting: VecDeque<u64>,
-    /// Frames to be sent as soon as the handshake is through: ticket, prefix, and whether it is to be added.
-    changes: Vec<(u64, Box<str>, bool)>,
+    /// Frames to be sent as soon as the handshake is through.
+    changes: Vec<Change>,
+    /// It asks for snapshots.
+    snapshot: bool,
+    /// The prefixes whose snapshot has not been answered yet.
+    marks: Marks,
     /// The epoch of the account that is open. It stays open while other servers are met, until one of them has put the
     /// set in force.
     account: Option<u64>,
@@ -66,10 +75,22 @@ pub struct Subscriber {
     position: Option<u64>,
     /// Received and reported lost in this account.
     accounted: u64,
+    /// The position is one that the application has saved, and no server has said anything about it yet.
+    is_saved: bool,
     stats: SubscriberStats,
     /// Connection events for [`Subscriber::poll_connection_event`].
     notices: VecDeque<ConnectionEvent>,
     stopped: bool,
+}
+
+/// A Subscribe or Unsubscribe to be sent.
+#[derive(Debug)]
+struct Change {
+    ticket: u64,
+    /// The prefixes, as on the wire.
+    region: Vec<u8>,
+    add: bool,
+    snapshot: bool,
 }
 
 /// What the first Subscribed of a connection means.
@@ -95,13 +116,36 @@ impl Subscriber {
         reconnect: Reconnect,
         addresses: usize,
         session_id: SessionId,
-        mut random: Random,
+        random: Random,
         prefix: &str,
     ) -> Result<Self, SubscribeError> {
+        Self::with(limits, reconnect, addresses, session_id, random, prefix, SubscribeOptions::default())
+    }
+
+    /// Like [`Subscriber::new`], to another stream, with snapshots, or from a saved place.
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooLong`] for the prefix, [`SubscribeError::StreamNameTooLong`] for the stream's name.
+    ///
+    /// # Panics
+    /// As for [`Subscriber::new`].
+    pub fn with(
+        limits: Limits,
+        reconnect: Reconnect,
+        addresses: usize,
+        session_id: SessionId,
+        mut random: Random,
+        prefix: &str,
+        options: SubscribeOptions,
+    ) -> Result<Self, SubscribeError> {
         check_len(prefix)?;
+        if options.stream.len() > MAX_NAME_BYTES {
+            let len = options.stream.len();
+            return Err(SubscribeError::StreamNameTooLong { len, limit: MAX_NAME_BYTES });
+        }
         let setup = DialerSetup {
             role: Role::Subscriber,
-            stream: Box::from(""),
+            stream: options.stream,
             session_id,
             reconnect,
             addresses,
@@ -109,6 +153,10 @@ impl Subscriber {
         };
         let mut set = CountedSet::default();
         set.add(prefix);
+        let mut marks = Marks::default();
+        if options.snapshot {
+            marks.add(prefix, Marks::NOT_SENT);
+        }
         Ok(Subscriber {
             dialer: Dialer::new(setup, limits),
             set,
@@ -119,9 +167,12 @@ impl Subscriber {
             handshake: None,
             waiting: VecDeque::new(),
             changes: Vec::new(),
-            account: None,
-            position: None,
+            snapshot: options.snapshot,
+            marks,
+            account: options.from.map(|place| place.epoch),
+            position: options.from.map(|place| place.seq),
             accounted: 0,
+            is_saved: options.from.is_some(),
             stats: SubscriberStats { prefixes: 1, ..SubscriberStats::default() },
             notices: VecDeque::new(),
             stopped: true,
@@ -171,8 +222,8 @@ impl Subscriber {
             }
             self.set_bytes += prefix.len() as u64;
         }
-        self.set.add(prefix);
-        Ok(self.change(prefix, true))
+        let new = self.set.add(prefix);
+        Ok(self.change(prefix, true, new && self.snapshot))
     }
 
     /// Takes a prefix back once; with the last time it leaves the set. Messages published before the answer may still
@@ -188,10 +239,11 @@ impl Subscriber {
         match self.set.release(prefix).ok_or(SubscribeError::NotSubscribed)? {
             true => {
                 self.set_bytes -= prefix.len() as u64;
-                Ok(self.change(prefix, false))
+                self.marks.remove(prefix);
+                Ok(self.change(prefix, false, false))
             }
             // Still wanted: the server has nothing to change, and its answer is as good as any.
-            false => Ok(self.change(prefix, true)),
+            false => Ok(self.change(prefix, true, false)),
         }
     }
 
@@ -203,12 +255,52 @@ impl Subscriber {
         Ok(())
     }
 
-    fn change(&mut self, prefix: &str, add: bool) -> u64 {
+    /// Asks anew for the newest message of each topic that the set matches. They come as snapshot events, and the
+    /// [`EventKind::Subscribed`] with the ticket returned ends them.
+    ///
+    /// # Errors
+    /// Too many changes wait for an answer.
+    pub fn refresh(&mut self) -> Result<u64, SubscribeError> {
+        self.check_unanswered()?;
+        let mut regions = self.set.regions().peekable();
+        if !self.dialer.is_established() {
+            drop(regions);
+            self.marks.add_all(self.set.iter(), Marks::NOT_SENT);
+            let ticket = self.ticket();
+            self.waiting.push_back(ticket);
+            return Ok(ticket);
+        }
+        let mut last = 0;
+        let mut changes = Vec::new();
+        while let Some(region) = regions.next() {
+            last = self.next_ticket;
+            self.next_ticket += 1;
+            self.waiting.push_back(last);
+            let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
+            self.marks.add_all(prefixes.iter(), last);
+            if regions.peek().is_some() {
+                self.marks.note_part(last);
+            }
+            changes.push(Change { ticket: last, region, add: true, snapshot: true });
+        }
+        drop(regions);
+        self.changes.append(&mut changes);
+        self.dialer.wake();
+        Ok(last)
+    }
+
+    fn change(&mut self, prefix: &str, add: bool, snapshot: bool) -> u64 {
         self.stats.prefixes = self.set.len() as u64;
         let ticket = self.ticket();
         self.waiting.push_back(ticket);
-        if self.dialer.is_established() {
-            self.changes.push((ticket, Box::from(prefix), add));
+        let established = self.dialer.is_established();
+        if snapshot {
+            self.marks.add(prefix, if established { ticket } else { Marks::NOT_SENT });
+        }
+        if established {
+            let mut region = Vec::new();
+            Prefixes::push(&mut region, prefix).expect("prefixes are checked when they are added");
+            self.changes.push(Change { ticket, region, add, snapshot });
             self.dialer.wake();
         }
         ticket

@@ -18,7 +18,9 @@ use super::call::{CallOptions, PendingCall, RawCall, Slot};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
 use crate::net::{self, Command, DriverThread, Port, Shared, ToAddress};
-use crate::pattern::{self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, Subscriber};
+use crate::pattern::{
+    self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, SubscribeOptions, Subscriber,
+};
 use builder::Config;
 pub use builder::RpcClientBuilder;
 use handlers::Readable;
@@ -170,7 +172,33 @@ impl RpcClient {
         &self,
         topic: impl TopicPrefix<T>,
     ) -> Result<Subscription<T>, SubscribeError> {
-        self.subscribe_then(topic.prefix(), None)
+        self.subscribe_with(topic, SubscribeOptions::default())
+    }
+
+    /// Like [`RpcClient::subscribe`], to another stream than the main one, with snapshots, or from a saved place.
+    ///
+    /// # Errors
+    /// As for [`RpcClient::subscribe`]; the stream's name is longer than 255 bytes.
+    pub fn subscribe_with<T: DeserializeOwned>(
+        &self,
+        topic: impl TopicPrefix<T>,
+        options: SubscribeOptions,
+    ) -> Result<Subscription<T>, SubscribeError> {
+        self.subscribe_then(topic.prefix(), options, None)
+    }
+
+    /// Follows topics of the main stream from a place that an earlier subscription had reached, see
+    /// [`SubscribeOptions::from`]. [`Subscription::place`] says what to save.
+    ///
+    /// # Errors
+    /// As for [`RpcClient::subscribe`].
+    pub fn subscribe_from<T: DeserializeOwned>(
+        &self,
+        topic: impl TopicPrefix<T>,
+        epoch: u64,
+        seq: u64,
+    ) -> Result<Subscription<T>, SubscribeError> {
+        self.subscribe_with(topic, SubscribeOptions::default().from(epoch, seq))
     }
 
     /// Like [`RpcClient::subscribe`], and waits until the subscription is in force: a message published after this
@@ -199,11 +227,27 @@ impl RpcClient {
         topic: impl TopicPrefix<T>,
         callback: impl FnMut(Event<T>) + Send + 'static,
     ) -> Result<(), SubscribeError> {
+        self.on_event_with(topic, SubscribeOptions::default(), callback)
+    }
+
+    /// Like [`RpcClient::on_event`], to another stream than the main one, with snapshots, or from a saved place.
+    ///
+    /// # Errors
+    /// As for [`RpcClient::on_event`]; the stream's name is longer than 255 bytes.
+    pub fn on_event_with<T: DeserializeOwned + 'static>(
+        &self,
+        topic: impl TopicPrefix<T>,
+        options: SubscribeOptions,
+        callback: impl FnMut(Event<T>) + Send + 'static,
+    ) -> Result<(), SubscribeError> {
         let callbacks = &self.inner.config.callbacks;
         callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
         let source = Arc::new(CallbackSource::new(callbacks));
-        let subscription: Subscription<T> =
-            self.subscribe_then(topic.prefix(), Some(Arc::downgrade(&source) as Weak<dyn Readable>))?;
+        let subscription: Subscription<T> = self.subscribe_then(
+            topic.prefix(),
+            options,
+            Some(Arc::downgrade(&source) as Weak<dyn Readable>),
+        )?;
         source.read_with(subscription, callback);
         self.keep(source);
         Ok(())
@@ -221,6 +265,7 @@ impl RpcClient {
     fn subscribe_then<T: DeserializeOwned>(
         &self,
         prefix: &str,
+        options: SubscribeOptions,
         readable: Option<Weak<dyn Readable>>,
     ) -> Result<Subscription<T>, SubscribeError> {
         let running = self.running().ok_or(SubscribeError::Stopped)?;
@@ -228,8 +273,10 @@ impl RpcClient {
         let random = Random::new(net::random_u64());
         let session = SessionId(net::random_bytes());
         let addresses = config.event_addresses.len();
+        let place = options.from;
+        let limits = config.limits.clone();
         let mut machine =
-            Subscriber::new(config.limits.clone(), config.reconnect, addresses, session, random, prefix)?;
+            Subscriber::with(limits, config.reconnect, addresses, session, random, prefix, options)?;
         machine.start();
         let number = running.next_subscription.fetch_add(1, Ordering::Relaxed);
         let handler = SubscriptionHandler {
@@ -247,7 +294,7 @@ impl RpcClient {
             return Err(SubscribeError::Stopped);
         }
         running.shared.send(Command::Add(Box::new(Arc::clone(&port)), config.event_addresses.clone()));
-        Ok(Subscription::new(port, config.limits.linger))
+        Ok(Subscription::new(port, config.limits.linger, place))
     }
 
     // Its life.

@@ -26,5 +26,5 @@ pub use codec::DecodeError;
 pub use error::CallError;
 pub use function::{FunctionResult, Responder};
 pub use method::{Method, MethodName, PublishTopic, Topic, TopicPath, TopicPrefix};
-pub use server::{BindError, PublishFailed, RpcServer, RpcServerBuilder, RpcServerStats};
+pub use server::{BindError, PublishFailed, RpcServer, RpcServerBuilder, RpcServerStats, Stream};
 pub use subscription::{Event, Subscription};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod handler;
+mod stream;
 
 use core::net::SocketAddr;
 use std::string::{String, ToString};
@@ -14,11 +15,14 @@ use serde::Serialize;
 use super::codec;
 use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
-use crate::pattern::{PublishError, Published, Refusal, ServerStats};
+use crate::pattern::{
+    PublishError, Published, PublisherStats, Refusal, ServerStats, StreamError, StreamId, StreamOptions,
+};
 use builder::Config;
 pub use builder::{BindError, RpcServerBuilder};
 use handler::LaneJob;
 pub(super) use handler::ServerHandler;
+pub use stream::Stream;
 
 /// Answers calls by name and publishes events by topic.
 ///
@@ -60,29 +64,107 @@ impl RpcServer {
         RpcServerBuilder::new()
     }
 
-    /// Publishes a value under a topic. Never blocks: a slow subscriber falls behind in the log, and is told what it
-    /// missed.
+    /// Publishes a value under a topic, on the main stream. A slow subscriber falls behind in the log, and is told what
+    /// it missed; only if the stream's policy is [`SlowPolicy::Block`](crate::SlowPolicy::Block) does this wait, at most
+    /// `Limits::block_timeout`, and then puts out whom it has waited for.
     ///
     /// # Errors
-    /// The value cannot be encoded, topic or value are too long, or the server is stopped; no sequence number was
-    /// used.
+    /// The value cannot be encoded, topic or value are too long, the server is stopped, or it would have to wait inside
+    /// an inline function; no sequence number was used.
     pub fn publish<T: Serialize + ?Sized>(
         &self,
         topic: impl PublishTopic<T>,
         value: &T,
     ) -> Result<Published, PublishFailed> {
-        // The value's own code runs before any lock is taken.
-        let data = codec::encode(value).map_err(PublishFailed::Unencodable)?;
-        Ok(self.publish_bytes(topic.topic(), &data)?)
+        self.publish_value(StreamId::MAIN, topic, value)
     }
 
-    /// Publishes bytes as they are, for a codec of your own.
+    /// Publishes bytes as they are, for a codec of your own, on the main stream.
     ///
     /// # Errors
     /// As for [`RpcServer::publish`].
     pub fn publish_bytes(&self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
+        self.publish_on(StreamId::MAIN, topic, data)
+    }
+
+    fn publish_value<T: Serialize + ?Sized>(
+        &self,
+        stream: StreamId,
+        topic: impl PublishTopic<T>,
+        value: &T,
+    ) -> Result<Published, PublishFailed> {
+        // The value's own code runs before any lock is taken.
+        let data = codec::encode(value).map_err(PublishFailed::Unencodable)?;
+        Ok(self.publish_on(stream, topic.topic(), &data)?)
+    }
+
+    fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
         let running = self.running().ok_or(PublishError::Stopped)?;
-        running.port.command_in_bursts(|server| server.publish(topic, data))
+        let port = &running.port;
+        match port.command_in_bursts(|server| server.publish_on(stream, topic, data)) {
+            Err(PublishError::WouldBlock { .. }) if !running.driver.is_current() => {}
+            published => return published,
+        }
+        loop {
+            port.flush();
+            let deadline = port.now() + self.inner.config.limits.block_timeout;
+            let published =
+                port.wait_until(deadline, |server| match server.publish_on(stream, topic, data) {
+                    Err(PublishError::WouldBlock { .. }) => None,
+                    published => Some(published),
+                });
+            if let Some(published) = published {
+                port.flush();
+                return published;
+            }
+            // Those who have come back meanwhile get as much time again.
+            let slow = port.command(|server, now| server.put_out_slow(now, stream, topic, data))?;
+            log::warn!(
+                "subscriber-too-slow: {slow} put out after {:?}",
+                self.inner.config.limits.block_timeout
+            );
+        }
+    }
+
+    /// The stream of this name; one that is not there yet is added with the default options, for this and all later
+    /// lives of the server. A subscriber that asked for it before was refused, and dials again by itself.
+    ///
+    /// # Errors
+    /// The name is too long, there are too many streams, or the server is stopped.
+    pub fn stream(&self, name: &str) -> Result<Stream, StreamError> {
+        match self.find_stream(name)? {
+            Some(stream) => Ok(stream),
+            None => match self.add_stream(name, StreamOptions::default()) {
+                // Somebody else was quicker.
+                Err(StreamError::Exists) => Ok(self.find_stream(name)?.ok_or(StreamError::Stopped)?),
+                added => added,
+            },
+        }
+    }
+
+    /// Adds a stream that is not like the default one, for this and all later lives of the server; better said in the
+    /// builder, before anybody asks for it.
+    ///
+    /// # Errors
+    /// There is one of this name, the name is too long, there are too many, the log's size cannot be, or the server is
+    /// stopped.
+    pub fn add_stream(&self, name: &str, options: StreamOptions) -> Result<Stream, StreamError> {
+        let running = self.running().ok_or(StreamError::Stopped)?;
+        // Held meanwhile, so that the order is the same in the next life.
+        let mut streams = self.inner.config.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = running.port.command(|server, _| server.add_stream(name, options))?;
+        streams.push((name.into(), options));
+        Ok(Stream::new(self.clone(), id, name))
+    }
+
+    fn find_stream(&self, name: &str) -> Result<Option<Stream>, StreamError> {
+        let running = self.running().ok_or(StreamError::Stopped)?;
+        let id = running.port.lock().machine.stream(name);
+        Ok(id.map(|id| Stream::new(self.clone(), id, name)))
+    }
+
+    fn stream_stats(&self, stream: StreamId) -> Option<PublisherStats> {
+        self.running()?.port.lock().machine.stream_stats(stream)
     }
 
     /// The first address it listens on; the port is the real one if 0 was asked for.

@@ -27,7 +27,17 @@ pub enum Event<T> {
         /// What was published.
         data: T,
     },
-    /// A publication that is not of the type asked for. It counts as received.
+    /// The newest message of a topic from before the subscription, or from before a refresh: what is true now, as far as
+    /// the server knows. Counts as nothing received. The next [`Event::Subscribed`] ends the snapshot.
+    Snapshot {
+        /// Its topic.
+        topic: String,
+        /// The number under which it was published.
+        seq: u64,
+        /// What was published.
+        data: T,
+    },
+    /// A message that is not of the type asked for. A publication counts as received all the same.
     Undecodable {
         /// Its topic.
         topic: String,
@@ -35,6 +45,8 @@ pub enum Event<T> {
         seq: u64,
         /// What is wrong with it.
         error: DecodeError,
+        /// Whether it is of a snapshot, and no publication that counts.
+        snapshot: bool,
     },
     /// Messages were lost.
     Lost {
@@ -87,14 +99,23 @@ pub struct Subscription<T> {
     port: Arc<Port<SubscriptionHandler>>,
     batch: Batch,
     position: u64,
+    /// The life that the position belongs to.
     epoch: Option<u64>,
+    /// The life that was met last; it has perhaps not put the set in force yet.
+    met: Option<u64>,
     linger: Duration,
     types: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Subscription<T> {
-    pub(crate) fn new(port: Arc<Port<SubscriptionHandler>>, linger: Duration) -> Self {
-        Subscription { port, batch: Batch::new(), position: 0, epoch: None, linger, types: PhantomData }
+    /// `place` is where it begins, if that was saved.
+    pub(crate) fn new(
+        port: Arc<Port<SubscriptionHandler>>,
+        linger: Duration,
+        place: Option<pattern::Place>,
+    ) -> Self {
+        let (epoch, position) = (place.map(|place| place.epoch), place.map_or(0, |place| place.seq));
+        Subscription { port, batch: Batch::new(), position, epoch, met: None, linger, types: PhantomData }
     }
 
     /// The next event; `None` when the subscription has ended.
@@ -153,7 +174,14 @@ impl<T: DeserializeOwned> Subscription<T> {
                 let topic = String::from(topic);
                 Some(match codec::decode(data) {
                     Ok(data) => Event::Message { topic, seq, data },
-                    Err(error) => Event::Undecodable { topic, seq, error },
+                    Err(error) => Event::Undecodable { topic, seq, error, snapshot: false },
+                })
+            }
+            pattern::Event::Snapshot { seq, topic, data } => {
+                let topic = String::from(topic);
+                Some(match codec::decode(data) {
+                    Ok(data) => Event::Snapshot { topic, seq, data },
+                    Err(error) => Event::Undecodable { topic, seq, error, snapshot: true },
                 })
             }
             pattern::Event::Other(kind) => self.other(kind),
@@ -171,16 +199,16 @@ impl<T: DeserializeOwned> Subscription<T> {
                 Event::Lost { before, after, lost }
             }
             EventKind::Subscribed { position, .. } => {
-                self.position = position;
+                (self.position, self.epoch) = (position, self.met);
                 Event::Subscribed { position }
             }
             EventKind::Restarted { epoch, from } => {
-                self.position = from;
+                (self.position, self.epoch) = (from, Some(epoch));
                 Event::Restarted { epoch, from }
             }
             EventKind::Connection(event) => match *event {
                 ConnectionEvent::Connected { epoch, .. } => {
-                    self.epoch = Some(epoch);
+                    self.met = Some(epoch);
                     Event::Connected { epoch }
                 }
                 ConnectionEvent::Disconnected { reason } => Event::Disconnected(reason),
@@ -242,6 +270,15 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.change(|machine| machine.unsubscribe(prefix.prefix())).map(drop)
     }
 
+    /// Asks anew for the newest message of each topic that the set matches. They come as [`Event::Snapshot`], and an
+    /// [`Event::Subscribed`] ends them. A stream that keeps no last values has none to give.
+    ///
+    /// # Errors
+    /// The subscription is stopped, or too many changes of it wait for the server's answer.
+    pub fn refresh(&self) -> Result<(), SubscribeError> {
+        self.change(pattern::Subscriber::refresh).map(drop)
+    }
+
     /// Waits until the set is in force for the first time; false if it is not within the timeout.
     pub fn wait_subscribed(&self, timeout: Duration) -> bool {
         let deadline = self.port.now() + timeout;
@@ -261,6 +298,13 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// The life of the server that the position belongs to.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    /// Where it is: what [`SubscribeOptions::from`](crate::SubscribeOptions::from) takes to go on from here in another
+    /// life of this program. To be saved when every event handed out so far was dealt with. `None` before the first
+    /// server was met.
+    pub fn place(&self) -> Option<pattern::Place> {
+        self.epoch.map(|epoch| pattern::Place { epoch, seq: self.position })
     }
 
     /// The connection is there.

@@ -30,6 +30,8 @@ pub enum CloseReason {
     Silent,
     /// The peer took nothing of what waited for it for so long that it was given up.
     NotReading,
+    /// The subscriber was so slow that a publisher whose policy is to wait waited no longer.
+    TooSlow,
     /// The handshake was not finished in time.
     HandshakeTimeout,
     /// A begun frame neither ended nor gained enough in time.

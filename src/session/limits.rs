@@ -30,6 +30,14 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Messages in a stream's publication log. Default 65 536.
     pub log_messages: u32,
+    /// Streams of publications that a server has, the main one included. Default 16; each may fill a log.
+    pub max_streams: u32,
+    /// Topics whose newest message a stream keeps, if it keeps any. Default 65 536.
+    pub max_last_topics: u32,
+    /// Bytes of newest messages, all streams together. Default 16 MiB; beyond it the oldest go.
+    pub last_values_bytes: u64,
+    /// For which a publisher whose policy is to block waits for a slow subscriber before it puts it out. Default 5 s.
+    pub block_timeout: Duration,
     /// From the connection to the end of the handshake. Default 5 s; an absolute deadline, not one per byte.
     pub handshake_timeout: Duration,
     /// For one connection attempt to one address. Default 3 s (the kernel's own is about two minutes).
@@ -85,6 +93,10 @@ impl Default for Limits {
             max_in_flight: 1_024,
             log_bytes: 4 * MIB,
             log_messages: 65_536,
+            max_streams: 16,
+            max_last_topics: 65_536,
+            last_values_bytes: 16 * MIB,
+            block_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(30),
@@ -122,6 +134,9 @@ impl Limits {
             max_detached: 16,
             log_bytes: 512 * KIB,
             log_messages: 4_096,
+            max_streams: 2,
+            max_last_topics: 1_024,
+            last_values_bytes: 128 * KIB,
             partial_frames_bytes: 256 * KIB,
             queued_arguments_bytes: 128 * KIB,
             results_bytes: 256 * KIB,
@@ -166,6 +181,8 @@ impl Limits {
             ("max_half_open", u64::from(self.max_half_open)),
             ("max_in_flight", u64::from(self.max_in_flight)),
             ("log_messages", u64::from(self.log_messages)),
+            ("max_streams", u64::from(self.max_streams)),
+            ("max_last_topics", u64::from(self.max_last_topics)),
             ("send_queue_bytes", self.send_queue_bytes),
             ("inbox_bytes", self.inbox_bytes),
         ];
@@ -180,7 +197,7 @@ impl Limits {
 }
 
 /// A log of less than this could not hold a useful publication in its quarter.
-const LEAST_LOG_BYTES: u64 = 16 * KIB;
+pub(crate) const LEAST_LOG_BYTES: u64 = 16 * KIB;
 
 /// Why a set of limits is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,6 +21,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 pub use close::{CloseReason, LimitReached, StreamEnd, Violation};
+pub(crate) use limits::LEAST_LOG_BYTES;
 pub use limits::{Limits, LimitsError};
 pub use outbox::Chunk;
 pub(crate) use outbox::{Fate, Taken};

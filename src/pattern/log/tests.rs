@@ -28,7 +28,9 @@ fn frame(seq: u64, len: usize) -> Vec<u8> {
 
 fn push(log: &mut Log, seq: u64, len: usize) -> Slot {
     let frame = frame(seq, len);
+    let foretold = log.first_slot_after(len);
     let slot = log.push_with(seq, len, |bytes| bytes.extend_from_slice(&frame));
+    assert_eq!(log.first_slot(), foretold, "what a push evicts is known before");
     check(log);
     slot
 }

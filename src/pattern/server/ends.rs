@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::format;
 
+use super::super::publisher::{SlowPolicy, StreamId};
 use super::super::{Action, ConnId};
 use super::records::{is_resumable, Known, Record};
 use super::{wake, Server, ServerEvent};
@@ -92,26 +93,30 @@ impl Server {
         self.read_admitted();
     }
 
-    /// A publication was longer than any before: whoever cannot take it is put out, and says so itself.
-    pub(super) fn put_out_small_readers(&mut self) {
-        let longest = self.publisher.longest();
+    /// A publication of this stream was longer than any before: whoever cannot take it is put out, and says so itself.
+    pub(super) fn put_out_small_readers(&mut self, stream: StreamId, longest: u32) {
         for conn in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             let small = peer.session.peer_max_frame() < longest;
             let record = peer.record.and_then(|record| self.records.get_mut(record.0));
-            if small && record.and_then(Record::follower).is_some() {
+            let follower = record.and_then(Record::follower);
+            if small && follower.is_some_and(|follower| follower.stream == stream) {
                 self.drop_peer(conn, CloseReason::Limit(LimitReached::PeerFrame { needed: longest }));
             }
         }
     }
 
-    /// The memory of places in the log is above its budget: whoever has many gives up the older half.
-    pub(super) fn shed_positions(&mut self, above: u64) {
+    /// If the memory of places in the logs is above its budget, whoever has many gives up the older half. Connected
+    /// subscribers of a stream that loses nothing do not: publications wait for them.
+    pub(super) fn shed_positions(&mut self) {
+        let Some(above) = self.budget.positions_to_shed_above(self.streams.subscribers()) else { return };
         for (_, record) in self.records.iter_mut() {
+            let connected = record.conn.is_some();
             let Some(follower) = record.follower() else { continue };
             if follower.positions() > above {
-                let grown = follower.drop_older_half();
-                self.publisher.note_positions(grown);
+                let policy = self.streams.get(follower.stream).map(|publisher| publisher.policy());
+                let grown = follower.drop_older_half(connected && policy == Some(SlowPolicy::Block));
+                self.budget.note_positions(grown);
             }
         }
     }

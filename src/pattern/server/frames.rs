@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 
 use super::super::peers::RecordId;
-use super::super::publisher::Publisher;
 use super::super::{ConnId, ServerEvent};
 use super::ends::note;
 use super::records::{Record, RecordRole};
+use super::streams::Streams;
 use super::{wake, Roles, Server};
 use crate::session::{CloseReason, Violation};
 use crate::time::Instant;
@@ -56,7 +56,7 @@ impl Server {
     pub(super) fn handle_hello(&mut self, now: Instant, conn: ConnId, hello: Hello<'_>) {
         self.half_open.retain(|other| *other != conn);
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        if let Some((code, text)) = refusal(self.roles, self.stopping, &self.publisher, &hello) {
+        if let Some((code, text)) = refusal(self.roles, self.stopping, &self.streams, &hello) {
             peer.session.reject(now, code, text);
             let reason = CloseReason::Rejected { code, text: Box::from(text) };
             note(&mut self.events, ServerEvent::Left { conn, peer: peer.addr, reason });
@@ -97,10 +97,11 @@ impl Server {
         id: RecordId,
         subscribe: Subscribe<'_>,
     ) -> Result<(), CloseReason> {
-        let publisher = &mut self.publisher;
         let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) else { return Ok(()) };
+        let Some(publisher) = self.streams.get_mut(follower.stream) else { return Ok(()) };
+        let (budget, peer) = (&mut self.budget, id.0.slot());
         publisher
-            .subscribe(follower, id.0.slot(), subscribe.prefixes)
+            .subscribe(budget, follower, peer, subscribe.prefixes, subscribe.snapshot)
             .map_err(CloseReason::Limit)?
             .map_err(CloseReason::Protocol)?;
         let mut gap = None;
@@ -108,20 +109,23 @@ impl Server {
             // The set is not complete yet: one answer for all of it, at its end.
             (true, None) => return Ok(()),
             (true, Some(start)) => {
-                gap = publisher.complete(follower, id.0.slot(), start).map_err(CloseReason::Protocol)?;
+                gap = publisher
+                    .complete(budget, follower, peer, start, subscribe.ticket)
+                    .map_err(CloseReason::Protocol)?;
             }
-            (false, None) => {}
+            (false, None) => follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head()),
             (false, Some(_)) => {
                 return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Subscribe }));
             }
         }
-        follower.acknowledge(subscribe.ticket, publisher.log(), publisher.head());
         if let Some(peer) = self.peers.get_mut(conn) {
             if let Some(gap) = gap {
                 peer.session.send_control(&Frame::Gap(gap));
             }
             wake(conn, peer, &mut self.actions);
         }
+        // A replay remembers many places at once.
+        self.shed_positions();
         Ok(())
     }
 
@@ -135,10 +139,11 @@ impl Server {
         if follower.incoming.is_some() {
             return Err(CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Unsubscribe }));
         }
-        self.publisher
-            .unsubscribe(follower, id.0.slot(), unsubscribe.prefixes)
+        let Some(publisher) = self.streams.get_mut(follower.stream) else { return Ok(()) };
+        publisher
+            .unsubscribe(&mut self.budget, follower, id.0.slot(), unsubscribe.prefixes)
             .map_err(CloseReason::Protocol)?;
-        follower.acknowledge(unsubscribe.ticket, self.publisher.log(), self.publisher.head());
+        follower.acknowledge(unsubscribe.ticket, publisher.log(), publisher.head());
         self.wake_conn(Some(conn));
         Ok(())
     }
@@ -148,18 +153,20 @@ impl Server {
 fn refusal(
     roles: Roles,
     stopping: bool,
-    publisher: &Publisher,
+    streams: &Streams,
     hello: &Hello<'_>,
 ) -> Option<(RejectCode, &'static str)> {
+    let stream = streams.find(hello.stream);
+    let longest = stream.and_then(|stream| streams.get(stream)).map_or(0, |publisher| publisher.longest());
     if stopping {
         Some((RejectCode::ShuttingDown, "the server is stopping"))
     } else if !roles.serve(hello.role) {
         Some((RejectCode::Role, "this role is not served at this address"))
-    } else if !hello.stream.is_empty() {
-        Some((RejectCode::UnknownStream, "there is only the main stream"))
+    } else if stream.is_none() {
+        Some((RejectCode::UnknownStream, "there is no stream of this name"))
     } else if hello.max_frame < HANDSHAKE_MAX_FRAME {
         Some((RejectCode::FrameLimit, "your frame limit is below 4096 bytes, which the handshake needs"))
-    } else if hello.role == Role::Subscriber && hello.max_frame < publisher.longest() {
+    } else if hello.role == Role::Subscriber && hello.max_frame < longest {
         Some((RejectCode::FrameLimit, "publications of this stream are longer than your frame limit"))
     } else {
         None

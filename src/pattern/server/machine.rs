@@ -109,7 +109,7 @@ impl Machine for Server {
             Some(RecordRole::Subscriber(_)) if chunk.is_tail() => {}
             Some(RecordRole::Subscriber(follower)) => {
                 let grown = follower.handle_written(&chunk, written);
-                self.publisher.note_positions(grown);
+                self.budget.note_positions(grown);
             }
         }
         let buffer = peer.session.put_back(now, chunk, written);
@@ -159,7 +159,9 @@ impl Machine for Server {
             peer.session.handle_nothing_to_write();
             if let Some(id) = peer.record {
                 if let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) {
-                    self.publisher.sleep(follower, id.0.slot());
+                    if let Some(publisher) = self.streams.get_mut(follower.stream) {
+                        publisher.sleep(follower, id.0.slot());
+                    }
                 }
             }
             if peer.session.poll_shutdown(now) {
@@ -193,21 +195,18 @@ impl Server {
         if peer.session.is_lent() {
             return None;
         }
-        let publisher = &mut self.publisher;
+        let (streams, budget) = (&mut self.streams, &mut self.budget);
         let mut record = peer.record.and_then(|record| self.records.get_mut(record.0));
         if peer.session.begun().is_none() {
             let heartbeat = peer.session.poll_heartbeat(now);
             match record.as_mut().map(|record| &mut record.role) {
                 Some(RecordRole::Subscriber(follower)) if peer.session.takes_role_frames() => {
-                    let grown = follower.render(&mut peer.session, publisher.log(), publisher.head());
-                    publisher.note_positions(grown);
+                    let publisher = streams.get(follower.stream)?;
+                    let (log, head) = (publisher.log(), publisher.head());
+                    let policy = publisher.policy();
+                    follower.render(&mut peer.session, budget, log, publisher.last(), policy, head);
                     if heartbeat {
-                        follower.render_heartbeat(
-                            &mut peer.session,
-                            publisher.log(),
-                            publisher.head(),
-                            self.wall_clock_ns,
-                        );
+                        follower.render_heartbeat(&mut peer.session, log, head, self.wall_clock_ns);
                     }
                 }
                 _ if heartbeat => {
@@ -237,7 +236,11 @@ impl Server {
                         self.buffers.put(buffer);
                     }
                 }
-                Some(RecordRole::Subscriber(follower)) => follower.take(&mut chunk, publisher.log()),
+                Some(RecordRole::Subscriber(follower)) => {
+                    if let Some(publisher) = streams.get(follower.stream) {
+                        follower.take(&mut chunk, publisher.log(), publisher.last());
+                    }
+                }
             }
         }
         if !chunk.bytes().is_empty() {

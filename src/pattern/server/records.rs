@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 
 use super::super::follower::Follower;
 use super::super::peers::RecordId;
+use super::super::publisher::StreamId;
 use super::super::replier::CallTable;
 use super::super::set::PrefixSet;
 use super::super::ConnId;
@@ -71,6 +72,7 @@ impl Server {
     /// The session has this connection from here on. Returns its record, and whether it is one that was kept.
     pub(super) fn take_up(&mut self, conn: ConnId, hello: &Hello<'_>) -> (RecordId, bool) {
         let max_frame = hello.max_frame.min(self.limits.max_frame_bytes);
+        let stream = self.streams.find(hello.stream).unwrap_or(StreamId::MAIN);
         let kept = self.sessions.get(&hello.session).map(|known| (known.record, known.forget_at));
         let mut found = None;
         if let Some((id, forget_at)) = kept {
@@ -80,18 +82,18 @@ impl Server {
                     self.replier.resume(table);
                     found = Some(id);
                 }
-                (Some(RecordRole::Subscriber(follower)), Role::Subscriber) => {
+                (Some(RecordRole::Subscriber(follower)), Role::Subscriber) if follower.stream == stream => {
                     follower.incoming = Some(PrefixSet::default());
                     found = Some(id);
                 }
-                // The same session in another role: that one is over.
+                // The same session in another role or at another stream: that one is over.
                 _ => self.forget(hello.session),
             }
         }
         let id = found.unwrap_or_else(|| {
             let role = match hello.role {
                 Role::Requester => RecordRole::Requester(CallTable::default()),
-                Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new())),
+                Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new(stream))),
             };
             RecordId(self.records.insert(Record { role, conn: None, max_frame }))
         });
@@ -109,7 +111,9 @@ impl Server {
         match self.records.remove(known.record.0).map(|record| record.role) {
             Some(RecordRole::Requester(mut table)) => self.replier.leave(&mut table),
             Some(RecordRole::Subscriber(mut follower)) => {
-                self.publisher.leave(&mut follower, known.record.0.slot());
+                if let Some(publisher) = self.streams.get_mut(follower.stream) {
+                    publisher.leave(&mut self.budget, &mut follower, known.record.0.slot());
+                }
             }
             None => {}
         }
@@ -124,7 +128,9 @@ impl Server {
         known.forget_at = self.now + self.limits.session_keep;
         self.detached.insert((known.forget_at, session));
         if let RecordRole::Subscriber(follower) = &mut record.role {
-            self.publisher.detach(follower);
+            if let Some(publisher) = self.streams.get_mut(follower.stream) {
+                publisher.detach(&mut self.budget, follower);
+            }
             if !follower.has_begun() {
                 self.detached.remove(&(known.forget_at, session));
                 return self.forget(session);
@@ -150,6 +156,7 @@ pub(super) fn is_resumable(reason: &CloseReason) -> bool {
         reason,
         CloseReason::StreamLost(_)
             | CloseReason::NotReading
+            | CloseReason::TooSlow
             | CloseReason::Replaced
             | CloseReason::FrameStalled { .. }
             | CloseReason::Limit(LimitReached::SendQueues { .. })

@@ -1,3 +1,5 @@
+mod streams;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
@@ -726,7 +728,7 @@ fn places_above_their_budget_become_exact_gaps_of_the_slow() {
         hand.expect(slow, publish(seq, "a", b""));
     }
     hand.expect_silence(slow);
-    assert!(hand.machine.publisher.positions() <= 10);
+    assert!(hand.machine.budget.positions() <= 10);
 }
 
 #[test]
@@ -967,7 +969,7 @@ fn tiny_limits_hold_little_for_the_index() {
     for n in 0..10_000 {
         hand.machine.publish(&alloc::format!("a{n}"), b"").unwrap();
     }
-    let bytes = hand.machine.publisher.index_bytes();
+    let bytes = hand.machine.streams.main().index_bytes();
     assert!((8 * 1024..40 * 1024).contains(&bytes), "{bytes} bytes");
 }
 

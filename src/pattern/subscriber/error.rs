@@ -12,6 +12,14 @@ pub enum SubscribeError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The name of the stream is longer than 255 bytes: no server has one.
+    #[error("stream name of {len} bytes is above the limit of {limit}")]
+    StreamNameTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The set is at its limit.
     #[error("the subscription has {limit} prefixes, its limit")]
     TooMany {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::super::dialer::{ClientRole, Dialer, Lag};
 use super::super::ConnectionEvent;
-use super::{EventKind, Handshake, Subscriber};
+use super::{Change, EventKind, Handshake, Subscriber};
 use crate::session::{Chunk, CloseReason, Violation};
 use crate::time::Instant;
 use crate::wire::{Frame, Lost, Prefixes, Start, Subscribe, Subscribed, Unsubscribe, Welcome};
@@ -26,11 +26,14 @@ impl ClientRole for Subscriber {
             self.accounted = 0;
         }
         let start = match next_seq {
+            Some(seq) if self.is_saved => Start::From { seq },
             Some(next_seq) => Start::Resume { next_seq, accounted: self.accounted },
             None => Start::Fresh,
         };
         self.changes.clear();
-        let ticket = self.send_set(start);
+        // After a restart, the snapshot is asked for when the user has been told of it.
+        let restarted = next_seq.is_none() && self.position.is_some();
+        let ticket = self.send_set(start, !restarted);
         self.handshake = Some(Handshake { ticket, epoch: welcome.epoch, resumes: next_seq.is_some() });
         self.dialer.wake();
     }
@@ -47,6 +50,14 @@ impl ClientRole for Subscriber {
                 self.stats.received += 1;
                 self.accounted = self.accounted.saturating_add(1);
                 self.inbox.push_message(header.seq, header.topic, data);
+                Ok(())
+            }
+            Frame::Last { header, data } => {
+                if self.marks.is_empty() {
+                    return Err(unexpected);
+                }
+                self.stats.snapshot_messages += 1;
+                self.inbox.push_snapshot(header.seq, header.topic, data);
                 Ok(())
             }
             Frame::Gap(gap) => {
@@ -89,16 +100,15 @@ impl ClientRole for Subscriber {
     fn handle_lost(&mut self, _now: Instant, _begun: Option<u64>) {
         self.handshake = None;
         self.changes.clear();
+        self.marks.handle_lost();
     }
 
     fn render(&mut self, _now: Instant) {
         let Some(session) = self.dialer.session_mut() else { return };
-        for (ticket, prefix, add) in core::mem::take(&mut self.changes) {
-            let mut region = Vec::new();
-            Prefixes::push(&mut region, &prefix).expect("prefixes are checked when they are added");
+        for Change { ticket, region, add, snapshot } in core::mem::take(&mut self.changes) {
             let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
             session.send_control(&if add {
-                Frame::Subscribe(Subscribe { ticket, snapshot: false, start: None, prefixes })
+                Frame::Subscribe(Subscribe { ticket, snapshot, start: None, prefixes })
             } else {
                 Frame::Unsubscribe(Unsubscribe { ticket, prefixes })
             });
@@ -147,30 +157,28 @@ impl ClientRole for Subscriber {
 }
 
 impl Subscriber {
-    fn send_set(&mut self, start: Start) -> u64 {
+    /// Sends the whole set, the prefixes that want a snapshot first, and returns the ticket that the end of it is
+    /// answered with.
+    fn send_set(&mut self, start: Start, snapshots: bool) -> u64 {
         let ticket = self.ticket();
-        let mut region = Vec::new();
-        let Some(session) = self.dialer.session_mut() else { return ticket };
-        for prefix in self.set.iter() {
-            Prefixes::push(&mut region, prefix).expect("prefixes are checked when they are added");
-            if region.len() > REGION_BYTES {
-                let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-                session.send_control(&Frame::Subscribe(Subscribe {
-                    ticket,
-                    snapshot: false,
-                    start: None,
-                    prefixes,
-                }));
-                region.clear();
-            }
+        let marked = |prefix: &str| snapshots && self.marks.contains(prefix);
+        let mut regions: Vec<(Vec<u8>, bool)> =
+            self.set.regions_of(|prefix| marked(prefix)).map(|region| (region, true)).collect();
+        regions.extend(self.set.regions_of(|prefix| !marked(prefix)).map(|region| (region, false)));
+        if regions.is_empty() {
+            // An empty set still says where it starts.
+            regions.push((Vec::new(), false));
         }
-        let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
-        session.send_control(&Frame::Subscribe(Subscribe {
-            ticket,
-            snapshot: false,
-            start: Some(start),
-            prefixes,
-        }));
+        let last = regions.len() - 1;
+        let Some(session) = self.dialer.session_mut() else { return ticket };
+        for (index, (region, snapshot)) in regions.into_iter().enumerate() {
+            let prefixes = Prefixes::from_bytes(&region).expect("built from whole prefixes");
+            let start = (index == last).then_some(start);
+            session.send_control(&Frame::Subscribe(Subscribe { ticket, snapshot, start, prefixes }));
+        }
+        if snapshots {
+            self.marks.asked_by(ticket);
+        }
         ticket
     }
 
@@ -178,8 +186,15 @@ impl Subscriber {
     fn answer_waiting(&mut self, up_to: u64, position: u64) {
         while let Some(ticket) = self.waiting.front().copied().filter(|ticket| *ticket <= up_to) {
             self.waiting.pop_front();
-            self.inbox.push(EventKind::Subscribed { ticket, position });
+            self.tell_subscribed(ticket, position);
         }
+    }
+
+    fn tell_subscribed(&mut self, ticket: u64, position: u64) {
+        self.inbox.push(match self.marks.told(ticket) {
+            Some(ticket) => EventKind::Subscribed { ticket, position },
+            None => EventKind::Position(position),
+        });
     }
 
     /// The set is not in force yet, and no account goes on meanwhile.
@@ -194,6 +209,7 @@ impl Subscriber {
             return Err(CloseReason::Protocol(Violation::SequenceWentBack { seq, position: reached }));
         }
         self.position = Some(position);
+        self.is_saved = false;
         Ok(())
     }
 
@@ -211,9 +227,10 @@ impl Subscriber {
                 return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
             }
             self.handshake = None;
+            let mut restarted = false;
             if !handshake.resumes {
                 // Numbers of another epoch say nothing here.
-                let restarted = self.position.take().is_some();
+                restarted = self.position.take().is_some();
                 self.account = Some(handshake.epoch);
                 self.accounted = 0;
                 self.stats.accounts += 1;
@@ -222,6 +239,15 @@ impl Subscriber {
                 }
             }
             self.advance(position, position)?;
+            if restarted && self.snapshot {
+                // The end of the snapshot says that all is as it was.
+                self.answer_waiting(handshake.ticket, position);
+                if let Ok(ticket) = self.refresh() {
+                    self.marks.note_restart(ticket);
+                }
+                return Ok(());
+            }
+            self.marks.handle_answer(ticket);
             self.inbox.push(EventKind::Subscribed { ticket: 0, position });
             // Whatever was asked for before the handshake is part of the set that it sent.
             self.answer_waiting(handshake.ticket, position);
@@ -232,13 +258,11 @@ impl Subscriber {
         };
         self.waiting.remove(index);
         self.advance(position, position)?;
-        self.inbox.push(EventKind::Subscribed { ticket, position });
+        self.marks.handle_answer(ticket);
+        self.tell_subscribed(ticket, position);
         Ok(())
     }
 }
 
 /// Connection events kept for a watcher who does not come.
 const MOST_NOTICES: usize = 64;
-
-/// Bytes of prefixes in one Subscribe frame: well below the smallest frame limit.
-const REGION_BYTES: usize = 2 * 1024;

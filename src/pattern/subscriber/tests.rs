@@ -1,3 +1,5 @@
+mod snapshots;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -77,6 +79,10 @@ fn events(hand: &mut Hand<Subscriber>) -> Vec<String> {
                 Event::Message { seq, topic, data } => {
                     assert_eq!(data, b"data");
                     format!("{seq} {topic}")
+                }
+                Event::Snapshot { seq, topic, data } => {
+                    assert_eq!(data, b"data");
+                    format!("snapshot {seq} {topic}")
                 }
                 Event::Other(EventKind::Lost { before, after, lost }) => {
                     format!("{before}..{after} {lost:?}")

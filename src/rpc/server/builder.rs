@@ -5,7 +5,7 @@ use std::boxed::Box;
 use std::collections::hash_map::Entry;
 use std::string::String;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::vec::Vec;
 
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::handler::{LaneJob, OnClient, ServerHandler};
 use super::{Inner, RpcServer, Running};
 use crate::net::{self, Address, AddressError, DriverThread, Keepalive, Port, ToAddress};
-use crate::pattern::{Limits, Roles, Server, ServerEvent};
+use crate::pattern::{Limits, Roles, Server, ServerEvent, StreamError, StreamOptions};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, FunctionResult, Functions, Place, Responder};
 use crate::rpc::lane::Lane;
@@ -30,6 +30,8 @@ pub struct RpcServerBuilder {
     keepalive: Keepalive,
     lane_stack_bytes: usize,
     on_client: Option<Arc<OnClient>>,
+    main_stream: StreamOptions,
+    streams: Vec<(Box<str>, StreamOptions)>,
 }
 
 impl RpcServerBuilder {
@@ -43,6 +45,8 @@ impl RpcServerBuilder {
             keepalive: Keepalive::default(),
             lane_stack_bytes: LANE_STACK_BYTES,
             on_client: None,
+            main_stream: StreamOptions::default(),
+            streams: Vec::new(),
         }
     }
 
@@ -106,6 +110,20 @@ impl RpcServerBuilder {
         self
     }
 
+    /// Adds a stream of publications beside the main one: a log, a sequence and an index of its own, so that a flood on
+    /// one never evicts what matters on another. [`RpcServer::stream`] publishes on it, and a subscriber asks for it with
+    /// [`SubscribeOptions::stream`](crate::SubscribeOptions::stream).
+    pub fn stream(mut self, name: &str, options: StreamOptions) -> Self {
+        self.streams.push((Box::from(name), options));
+        self
+    }
+
+    /// Makes the main stream another one than the default.
+    pub fn main_stream(mut self, options: StreamOptions) -> Self {
+        self.main_stream = options;
+        self
+    }
+
     /// Takes these limits instead of the default ones.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -133,7 +151,8 @@ impl RpcServerBuilder {
     /// Listens on one address, for calls and subscriptions alike, and starts.
     ///
     /// # Errors
-    /// A bad address or limits, a port that is taken, two functions of one name, no threads or no poll handle.
+    /// A bad address or limits, a port that is taken, two functions or streams of one name, no threads or no poll
+    /// handle.
     pub fn bind(self, address: impl ToAddress) -> Result<RpcServer, BindError> {
         let address = address.to_address().map_err(net::Error::Address)?;
         self.bind_all(std::vec![address])
@@ -167,6 +186,8 @@ impl RpcServerBuilder {
             lanes: self.lanes,
             lane_stack_bytes: self.lane_stack_bytes,
             on_client: self.on_client,
+            main_stream: self.main_stream,
+            streams: Mutex::new(self.streams),
         };
         let inner = Inner {
             config,
@@ -208,6 +229,9 @@ pub(super) struct Config {
     lanes: Vec<String>,
     lane_stack_bytes: usize,
     on_client: Option<Arc<OnClient>>,
+    main_stream: StreamOptions,
+    /// Those of the builder and those that were added since, in the order of their ids.
+    pub(super) streams: Mutex<Vec<(Box<str>, StreamOptions)>>,
 }
 
 impl Config {
@@ -216,7 +240,12 @@ impl Config {
         self.limits.validate().map_err(net::Error::Limits)?;
         let listeners = net::listen_all(addresses, self.plaintext)?;
         let epoch = net::random_u64();
-        let machine = Server::new(Roles::Both, self.limits.clone(), epoch, net::random_u64());
+        let mut machine = Server::new(Roles::Both, self.limits.clone(), epoch, net::random_u64());
+        let refused = |name: &str, error| BindError::Stream { name: Box::from(name), error };
+        machine.set_main_stream(self.main_stream).map_err(|error| refused("", error))?;
+        for (name, options) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            machine.add_stream(name, *options).map_err(|error| refused(name, error))?;
+        }
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         let mut lanes = Vec::new();
         for name in &self.lanes {
@@ -255,6 +284,14 @@ pub enum BindError {
     DuplicateFunction {
         /// The name.
         name: Box<str>,
+    },
+    /// A stream cannot be as it was asked for.
+    #[error("stream {name:?}: {error}")]
+    Stream {
+        /// Its name; empty for the main one.
+        name: Box<str>,
+        /// Why.
+        error: StreamError,
     },
     /// The address, the port, the limits or the threads.
     #[error(transparent)]

@@ -1,0 +1,95 @@
+//! What all streams and all subscribers of one server may take together.
+
+use super::super::follower::POSITION_BYTES;
+use super::super::set::{self, PrefixSet};
+use crate::session::Limits;
+
+/// What all streams and all subscribers of one server take together, and may take.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    prefix_bytes: u64,
+    prefix_bytes_limit: u64,
+    positions: u64,
+    positions_limit: u64,
+    last_bytes: u64,
+    last_bytes_limit: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Budget {
+            prefix_bytes: 0,
+            prefix_bytes_limit: limits.prefixes_bytes,
+            positions: 0,
+            positions_limit: limits.positions_bytes / POSITION_BYTES,
+            last_bytes: 0,
+            last_bytes_limit: limits.last_values_bytes,
+        }
+    }
+
+    // Prefixes.
+
+    /// One more prefix in a set. False if that is more than there may be; it counts all the same, until it is
+    /// released.
+    pub(crate) fn take_prefix(&mut self, prefix: &str) -> bool {
+        self.prefix_bytes += set::cost(prefix);
+        self.prefix_bytes <= self.prefix_bytes_limit
+    }
+
+    pub(crate) fn release_prefix(&mut self, prefix: &str) {
+        self.prefix_bytes = self.prefix_bytes.saturating_sub(set::cost(prefix));
+    }
+
+    /// A set that is in no force any more, or never was.
+    pub(crate) fn release_set(&mut self, set: &PrefixSet) {
+        set.iter().for_each(|prefix| self.release_prefix(prefix));
+    }
+
+    pub(crate) fn prefix_bytes_limit(&self) -> u64 {
+        self.prefix_bytes_limit
+    }
+
+    // Places in logs.
+
+    pub(crate) fn note_positions(&mut self, grown: i64) {
+        self.positions = self.positions.saturating_add_signed(grown);
+    }
+
+    /// If the memory of places is above its budget: the number of them above which one of so many followers gives up
+    /// the older half of its own. Only who is behind holds many, so the slow ones pay.
+    pub(crate) fn positions_to_shed_above(&self, followers: u64) -> Option<u64> {
+        let fair = self.positions_limit / followers.max(1);
+        (self.positions > self.positions_limit).then_some(fair / 2)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn prefix_bytes(&self) -> u64 {
+        self.prefix_bytes
+    }
+
+    /// Places held by all followers.
+    #[cfg(test)]
+    pub(crate) fn positions(&self) -> u64 {
+        self.positions
+    }
+
+    // Last values.
+
+    /// Room for so many bytes of last values more; false, and nothing is taken, if there is none.
+    pub(crate) fn take_last(&mut self, bytes: u64) -> bool {
+        let fits = self.last_bytes + bytes <= self.last_bytes_limit;
+        if fits {
+            self.last_bytes += bytes;
+        }
+        fits
+    }
+
+    pub(crate) fn release_last(&mut self, bytes: u64) {
+        self.last_bytes = self.last_bytes.saturating_sub(bytes);
+    }
+
+    /// Whether so many bytes would fit if so many of those that are taken were given back.
+    pub(crate) fn could_fit_last(&self, bytes: u64, given_back: u64) -> bool {
+        self.last_bytes.saturating_sub(given_back) + bytes <= self.last_bytes_limit
+    }
+}
