@@ -36,6 +36,13 @@
 //! 4. **Nothing grows without a limit, nothing trusts a length**: see [`Limits`].
 //! 5. **One timeout, one bad frame, one slow peer, one panic in a function hurts only itself.**
 //!
+//! # Streams
+//!
+//! A publication stands once in the log of its stream, and each subscriber has a place in it: memory is the log's, whatever
+//! the number of subscribers, and replay after a reconnect, late joining and exact loss counting all come out of it. A
+//! server has a main stream and those that are added; [`StreamOptions`] says what becomes of slow subscribers
+//! ([`SlowPolicy`]), what the log keeps ([`Retain`]), and whether the newest message of each topic is kept for snapshots.
+//!
 //! # A connection's life
 //!
 //! A client dials at once, and after a failure or a loss when its [`Reconnect`] policy says so; names are resolved anew
