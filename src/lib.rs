@@ -14,6 +14,7 @@
 //!
 //! | floor | what it is | needs | imports |
 //! |---|---|---|---|
+//! | `trader` | vn.py's records, event engine, gateways, order management | feature `trader` | rpc |
 //! | [`rpc`] | functions by name, events by topic: [`RpcServer`], [`RpcClient`] | std | net, pattern |
 //! | [`net`] | the driver: sockets, clock, poll loop; four bare sockets | std | pattern, session, time |
 //! | [`pattern`] | requester, replier, publisher, subscriber | alloc | session, wire, time |
@@ -69,6 +70,8 @@
 //!
 //! `std` (default): the driver and everything above it. Without it the lower four floors remain, for `no_std` with
 //! `alloc`.
+//!
+//! `trader` (off by default): the trading bridge, the module of that name; it brings serde_json for settings.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -87,6 +90,8 @@ pub mod pattern;
 pub mod rpc;
 pub mod session;
 pub mod time;
+#[cfg(feature = "trader")]
+pub mod trader;
 pub mod wire;
 
 #[cfg(feature = "std")]
