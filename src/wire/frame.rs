@@ -298,7 +298,7 @@ mod tests {
         for frame in all(&longer) {
             let mut out = Vec::new();
             assert_eq!(frame.encode(1_000, &mut out), Err(TooLong { len: 256, limit: 255 }));
-            assert_eq!(out, []);
+            assert_eq!(out, [0; 0]);
         }
     }
 

@@ -52,7 +52,7 @@ fn check(log: &Log) {
         assert!(segment.first < log.slots_end(at), "a segment without a frame");
     }
     let held = (log.first_slot()..log.next_slot()).map(|slot| log.frame(slot).expect("held").len());
-    assert_eq!(log.len_bytes(), held.sum());
+    assert_eq!(log.len_bytes(), held.sum::<usize>());
     let recovery = log.recovery_slot();
     assert!(log.first_slot() <= recovery && (recovery < log.next_slot() || log.is_empty()), "{log:?}");
 }

@@ -130,8 +130,8 @@ proptest! {
 #[test]
 fn empty_index_matches_nobody_and_holds_no_memory() {
     let mut index = PrefixIndex::new();
-    assert_eq!(matching(&mut index, ""), []);
-    assert_eq!(matching(&mut index, "a"), []);
+    assert_eq!(matching(&mut index, ""), [0; 0]);
+    assert_eq!(matching(&mut index, "a"), [0; 0]);
     assert!(!index.matches_any(""));
     assert!(!index.remove("", 0));
     assert_eq!((index.len(), index.bytes()), (0, 0));
@@ -144,15 +144,15 @@ fn empty_prefix_matches_every_topic() {
     assert_eq!(matching(&mut index, ""), [3]);
     assert_eq!(matching(&mut index, "anything"), [3]);
     assert!(index.remove("", 3));
-    assert_eq!(matching(&mut index, "anything"), []);
+    assert_eq!(matching(&mut index, "anything"), [0; 0]);
 }
 
 #[test]
 fn prefix_longer_than_the_topic_does_not_match() {
     let mut index = PrefixIndex::new();
     index.insert("tick.rb", 0);
-    assert_eq!(matching(&mut index, "tick."), []);
-    assert_eq!(matching(&mut index, "tick.ag"), []);
+    assert_eq!(matching(&mut index, "tick."), [0; 0]);
+    assert_eq!(matching(&mut index, "tick.ag"), [0; 0]);
     assert_eq!(matching(&mut index, "tick.rb"), [0]);
     assert_eq!(matching(&mut index, "tick.rb2410"), [0]);
 }
@@ -167,7 +167,7 @@ fn overlapping_prefixes_deliver_once() {
     assert_eq!(matching(&mut index, "tick.rb2410"), [2, 5]);
     assert_eq!(matching(&mut index, "bar"), [5]);
     assert!(index.remove("", 5));
-    assert_eq!(matching(&mut index, "bar"), []);
+    assert_eq!(matching(&mut index, "bar"), [0; 0]);
     assert_eq!(matching(&mut index, "tick.rb2410"), [2, 5]);
 }
 
@@ -195,7 +195,7 @@ fn characters_that_share_bytes_are_told_apart() {
     assert_eq!(matching(&mut index, "行情.螺纹2410"), [0, 1]);
     assert_eq!(matching(&mut index, "行情.热卷"), [1]);
     assert_eq!(matching(&mut index, "衍生"), [2]);
-    assert_eq!(matching(&mut index, "ê"), []);
+    assert_eq!(matching(&mut index, "ê"), [0; 0]);
     index.trie.check();
 }
 
@@ -205,7 +205,7 @@ fn cached_answer_is_not_used_after_a_change() {
     index.insert("a", 0);
     for _ in 0..2 {
         assert_eq!(matching(&mut index, "ab"), [0]);
-        assert_eq!(matching(&mut index, "b"), []);
+        assert_eq!(matching(&mut index, "b"), [0; 0]);
     }
     index.insert("", 1);
     assert_eq!(matching(&mut index, "ab"), [0, 1]);
