@@ -16,7 +16,7 @@ mod order;
 mod quote;
 mod request;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::collections::BTreeMap;
 use std::string::String;

@@ -48,7 +48,7 @@ fn side() -> impl Strategy<Value = Option<Direction>> {
 }
 
 prop_compose! {
-    pub(crate) fn tick()(
+    fn tick()(
         gateway_name in text(), symbol in text(), exchange in exchange(), datetime in time(), name in text(),
         numbers in uniform12(number()), levels in uniform4(uniform5(number())), localtime in option::of(time()),
         extra in extra(),
