@@ -127,7 +127,7 @@ impl Handlers {
 }
 
 /// Drops what somebody panicked with, which may panic once more; what comes of that is left alone.
-fn discard(panic: Box<dyn Any + Send>) {
+pub(in crate::trader) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(second);
     }

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Event;
+pub(super) use handlers::discard;
 pub use handlers::HandlerId;
 use handlers::Handlers;
 use queue::{Busy, Next, Queue, Timer};
