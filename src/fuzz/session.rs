@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 use super::pieces;
 use super::turn::{check_frames, encoded, Turned};
 use crate::pattern::{
-    Batch, CallOptions, ConnId, Limits, Machine, Random, Reconnect, Requester, Roles, Server, ServerEvent,
-    SessionId, Status, StreamEnd, Subscriber,
+    Batch, CallOptions, ConnId, Limits, Machine, Random, Reconnect, Requester, Retain, Roles, Server,
+    ServerEvent, SessionId, Status, StreamEnd, StreamOptions, SubscribeOptions, Subscriber,
 };
 use crate::time::{Duration, Instant};
 use crate::wire::{Deframer, Frame, Hello, Prefixes, Role, Start, Subscribe, Welcome};
@@ -76,7 +76,10 @@ fn subscribe(start: Option<Start>) -> Vec<u8> {
 }
 
 fn server(stage: u8, pieces: &[&[u8]]) {
-    let mut turned = Turned::new(Server::new(Roles::Both, limits(), EPOCH, 1));
+    let mut machine = Server::new(Roles::Both, limits(), EPOCH, 1);
+    let options = StreamOptions::default().last_value(true).retain(Retain::All);
+    machine.set_main_stream(options).expect("a fresh server");
+    let mut turned = Turned::new(machine);
     let bystander =
         join(&mut turned, &[&hello(Role::Subscriber, 1)[..], &subscribe(Some(Start::Fresh))].concat());
     let conn = match stage {
@@ -175,7 +178,9 @@ fn requester(stage: u8, pieces: &[&[u8]]) {
 
 fn subscriber(stage: u8, pieces: &[&[u8]]) {
     let random = Random::new(1);
-    let machine = Subscriber::new(limits(), Reconnect::default(), 1, SessionId::default(), random, "a");
+    let options = SubscribeOptions::default().snapshot();
+    let machine =
+        Subscriber::with(limits(), Reconnect::default(), 1, SessionId::default(), random, "a", options);
     let mut turned = Turned::new(machine.expect("a short prefix"));
     turned.machine.start();
     let conn = connect(&mut turned);
