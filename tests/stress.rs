@@ -6,12 +6,15 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pulsewire::rpc::CallOptions;
-use pulsewire::{CallError, Event, Lost, RpcClient, RpcServer, Subscription, Unknown};
+use pulsewire::rpc::{CallOptions, PendingCall};
+use pulsewire::{
+    CallError, CloseReason, ConnectionEvent, Event, Lost, RpcClient, RpcServer, Subscription, Unknown,
+};
 
+use support::relay::{Relay, Width};
 use support::*;
 
 const THREADS: u64 = 8;
@@ -116,8 +119,7 @@ fn call(client: &RpcClient, books: &Books, random: &mut Random, id: u64) {
 
 #[test]
 fn f62_every_call_of_eight_threads_ends_once_and_runs_at_most_once() {
-    let calls = std::env::var("PULSEWIRE_STRESS_CALLS").map_or(CALLS, |calls| calls.parse().unwrap());
-    let calls = calls / THREADS * THREADS;
+    let calls = calls_or(CALLS) / THREADS * THREADS;
     let books = Books::new(calls);
     let server = stress_server(&books);
     let client = RpcClient::connect(server.local_addr()).unwrap();
@@ -153,6 +155,87 @@ fn f62_every_call_of_eight_threads_ends_once_and_runs_at_most_once() {
     assert_eq!(client.stats().calls.in_flight, 0);
     // The last outcomes are settled a second later at most.
     eventually("the server forgets", || server.stats().machine.replier.queued_bytes == 0);
+}
+
+/// What the environment asks for instead of a test's own number of calls.
+fn calls_or(default: u64) -> u64 {
+    std::env::var("PULSEWIRE_STRESS_CALLS").map_or(default, |calls| calls.parse().unwrap())
+}
+
+// Calls that hang.
+
+/// Calls that pass by those that hang.
+const PASSING: u64 = 50_000;
+/// Calls of the client without an outcome, on both sides: a table that lost its entries late would be full at once.
+const TABLE: u32 = 16;
+
+#[test]
+fn any_number_of_calls_pass_by_two_that_hang_and_those_end_properly() {
+    let calls = calls_or(PASSING) / (2 * PASSERS) * 2 * PASSERS;
+    let (open, opened) = mpsc::channel();
+    let (begin, begun) = mpsc::channel();
+    let gate = Arc::new(Mutex::new(opened));
+    let hang = || {
+        let (begin, gate) = (begin.clone(), Arc::clone(&gate));
+        move |id: u64| {
+            begin.send(id)?;
+            gate.lock().unwrap().recv()?;
+            Ok(expected(id))
+        }
+    };
+    let small = limits(|limits| limits.max_in_flight = TABLE);
+    let server = RpcServer::builder()
+        .register_on("held", "held", hang())
+        .register_on("stuck", "stuck", hang())
+        .register_inline("inline", |id: u64| Ok(expected(id)))
+        .register("lane", |id: u64| Ok(expected(id)))
+        .register_on("other", "other lane", |id: u64| Ok(expected(id)))
+        .limits(small.clone())
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::builder().limits(small).connect(server.local_addr()).unwrap();
+    let within = |timeout| CallOptions::new().timeout(timeout);
+    let held: PendingCall<u64> = client.start_call("held", &calls, within(LONG * 60)).unwrap();
+    let stuck: PendingCall<u64> = client.start_call("stuck", &calls, within(Duration::from_secs(1))).unwrap();
+    for _ in 0..2 {
+        begun.recv_timeout(LONG).expect("both run");
+    }
+    let begun = Instant::now();
+    pass_by(&client, 0..calls / 2);
+    // From here on its caller has its outcome, and its function still runs.
+    assert_eq!(stuck.wait(), Err(CallError::Unknown(Unknown::Deadline)));
+    pass_by(&client, calls / 2..calls);
+    println!("{calls} calls passed by in {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(!held.is_ready());
+    assert_eq!(client.stats().calls.in_flight, 1);
+    let stats = server.stats().machine.replier;
+    assert_eq!((stats.requests, stats.started), (calls + 2, calls + 2));
+    assert_eq!((stats.refused, stats.expired, stats.withdrawn, stats.dropped_results), (0, 0, 0, 0));
+    for _ in 0..2 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(held.wait(), Ok(expected(calls)));
+    eventually("nobody waits for the other's result", || server.stats().machine.replier.dropped_results == 1);
+    eventually("the server forgets", || server.stats().machine.replier.queued_bytes == 0);
+    assert_eq!(server.stats().machine.replier.result_bytes, 0);
+}
+
+/// Threads that call while others hang.
+const PASSERS: u64 = 4;
+
+/// Makes these calls, and each has its own value.
+fn pass_by(client: &RpcClient, ids: std::ops::Range<u64>) {
+    std::thread::scope(|scope| {
+        for passer in 0..PASSERS {
+            let ids = ids.clone().skip(passer as usize).step_by(PASSERS as usize);
+            scope.spawn(move || {
+                for id in ids {
+                    let function = FUNCTIONS[(id / PASSERS % 3) as usize];
+                    assert_eq!(client.call(function, &id), Ok(expected(id)), "{function}");
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -214,6 +297,104 @@ fn account(mut subscription: Subscription<(u64, u64)>) -> (u64, u64) {
                 accounted += 1;
             }
             Event::Lost { lost: Lost::Exact(lost), .. } => accounted += lost,
+            Event::Connected { .. } | Event::Subscribed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+// Many writers.
+
+/// Callers and publishers of the test with frames of all sizes, and what each of them sends.
+const WRITERS: u64 = 4;
+const FRAMES: u64 = 500;
+/// More than a socket buffers here, so that most writes of a large one are cut short.
+const LARGE: u64 = 100_000;
+
+/// Bytes that no other frame has, one in eight of them too many for one write.
+fn frame_of(writer: u64, n: u64) -> Vec<u8> {
+    let mut random = Random(1 + (writer << 32 | n));
+    random.next();
+    let len = if random.below(8) == 0 { random.below(LARGE) } else { random.below(100) };
+    (0..8 + len).map(|_| random.next() as u8).collect()
+}
+
+#[test]
+fn frames_of_many_threads_never_interleave_on_a_connection_that_takes_few_bytes_at_a_time() {
+    let server = RpcServer::builder()
+        .register_inline("inline", |bytes: Vec<u8>| Ok(bytes))
+        .register("lane", |bytes: Vec<u8>| Ok(bytes))
+        .register_on("other", "other lane", |bytes: Vec<u8>| Ok(bytes))
+        .limits(limits(|limits| limits.log_bytes = 256 << 20)) // Nothing is to be lost.
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let width = Width { buffer_bytes: Some(16 * 1024), piece: Some(10_000) };
+    let relay = Relay::start("127.0.0.1:0".parse().unwrap(), server.local_addr(), width);
+    // A frame in another's midst is no frame: whoever reads it hangs up, or finds other bytes than were sent.
+    let (sender, lost) = mpsc::channel();
+    let client = RpcClient::builder()
+        .on_connection(move |event| match &event.event {
+            ConnectionEvent::Disconnected { reason } if *reason != CloseReason::ByUs => {
+                let _ = sender.send(format!("{:?}: {reason:?}", event.connection));
+            }
+            _ => {}
+        })
+        .connect(relay.addr())
+        .unwrap();
+    let subscriptions = ["", "1", "2"].map(|prefix| {
+        let subscription = client.subscribe_and_wait(prefix, LONG).unwrap().expect("subscribed");
+        (prefix, subscription)
+    });
+    let (server, client) = (&server, &client);
+    std::thread::scope(|scope| {
+        let readers =
+            subscriptions.map(|(prefix, subscription)| scope.spawn(move || (prefix, compare(subscription))));
+        let publishers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || {
+                    for n in 0..FRAMES {
+                        server.publish(writer.to_string(), &(writer, n, frame_of(writer, n))).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                let options = CallOptions::new().timeout(LONG);
+                for n in 0..FRAMES {
+                    let bytes = frame_of(WRITERS + writer, n);
+                    let answer = client.call_with(FUNCTIONS[(n % 3) as usize], &bytes, options);
+                    assert!(
+                        answer.as_ref() == Ok(&bytes),
+                        "call {n} of {writer}: {:?}",
+                        answer.map(|bytes| bytes.len())
+                    );
+                }
+            });
+        }
+        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        for prefix in ["1", "2"] {
+            server.publish(prefix, &(u64::MAX, 0u64, Vec::<u8>::new())).unwrap();
+        }
+        for reader in readers {
+            let (prefix, received) = reader.join().unwrap();
+            assert_eq!(received, if prefix.is_empty() { WRITERS * FRAMES } else { FRAMES }, "{prefix:?}");
+        }
+    });
+    assert_eq!(lost.try_iter().collect::<Vec<_>>(), [""; 0]);
+}
+
+/// Reads on to the end, and compares: the messages received before it.
+fn compare(mut subscription: Subscription<(u64, u64, Vec<u8>)>) -> u64 {
+    let mut received = 0;
+    loop {
+        match subscription.recv_timeout(LONG).expect("an event") {
+            Event::Message { data: (u64::MAX, ..), .. } => return received,
+            Event::Message { data: (writer, n, bytes), topic, .. } => {
+                let right = topic == writer.to_string() && bytes == frame_of(writer, n);
+                assert!(right, "{topic}: {n} of {writer}");
+                received += 1;
+            }
             Event::Connected { .. } | Event::Subscribed { .. } => {}
             other => panic!("{other:?}"),
         }

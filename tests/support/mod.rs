@@ -1,5 +1,8 @@
-//! What the tests with real sockets share: a raw peer that speaks in bytes, a bystander, and a process of one's own.
+//! What the tests with real sockets share: a raw peer that speaks in bytes, a bystander, a relay that cuts what passes
+//! through it, and a process of one's own.
 #![allow(dead_code)] // Each test file uses a part of it.
+
+pub mod relay;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
