@@ -59,7 +59,7 @@ pub struct Relay {
 }
 
 enum Order {
-    Cut { cut: Cut, victim: u64, after: u64, done: Sender<bool> },
+    Cut { cut: Cut, victim: usize, after: u64, done: Sender<bool> },
     Hurry,
     End,
 }
@@ -95,7 +95,7 @@ impl Relay {
 
     /// Cuts the connection that `victim` picks, when so many more bytes have passed through it; at once when that takes
     /// longer than `patience`. False: there was none to be cut.
-    pub fn cut(&self, cut: Cut, victim: u64, after: u64, patience: Duration) -> bool {
+    pub fn cut(&self, cut: Cut, victim: usize, after: u64, patience: Duration) -> bool {
         let (done, is_done) = mpsc::channel();
         self.order(Order::Cut { cut, victim, after, done });
         match is_done.recv_timeout(patience) {
@@ -261,7 +261,7 @@ impl Works {
 
     // Cuts.
 
-    fn plan(&mut self, cut: Cut, victim: u64, after: u64, done: Sender<bool>) {
+    fn plan(&mut self, cut: Cut, victim: usize, after: u64, done: Sender<bool>) {
         let pair = self.pick(victim);
         self.plan = Some(Plan { cut, pair, left: after, done });
         if after == 0 {
@@ -269,14 +269,14 @@ impl Works {
         }
     }
 
-    fn pick(&self, victim: u64) -> usize {
-        let among = self.pairs.len().max(1) as u64;
-        self.pairs.keys().nth((victim % among) as usize).copied().unwrap_or(0)
+    fn pick(&self, victim: usize) -> usize {
+        let among = self.pairs.len().max(1);
+        self.pairs.keys().nth(victim % among).copied().unwrap_or(0)
     }
 
     /// The one that was watched has ended before its time.
     fn choose_anew(&mut self, gone: usize) {
-        let another = self.pick(gone as u64);
+        let another = self.pick(gone);
         if let Some(plan) = self.plan.as_mut().filter(|plan| plan.pair == gone) {
             plan.pair = another;
         }
