@@ -92,7 +92,10 @@ impl<'a> Director<'a> {
                 deck = self.shuffled();
             }
             self.let_pass();
-            let kind = deck.pop().expect("it was filled");
+            let kind = match deck.pop().expect("it was filled") {
+                "socket killed" if !self.may_kill_sockets => "reset",
+                kind => kind,
+            };
             if self.cut(kind) {
                 *self.made.entry(kind).or_default() += 1;
                 made += 1;
@@ -146,7 +149,7 @@ impl<'a> Director<'a> {
                 self.kill_server();
                 return true;
             }
-            "socket killed" if self.may_kill_sockets => return self.kill_socket(),
+            "socket killed" => return self.kill_socket(),
             "all reset" => Cut::ResetAll,
             "half-closed" => Cut::HalfClose(way),
             "stalled" => {
@@ -239,7 +242,8 @@ impl<'a> Director<'a> {
         }
         let port = ports[self.below(ports.len() as u64) as usize];
         let (near, far) = if self.below(2) == 0 { ("sport", "dport") } else { ("dport", "sport") };
-        ss(&["-Kt", &format!("{near} = :{port} and {far} = :{server}")]).is_some()
+        let killed = ss(&["-HKt", &format!("{near} = :{port} and {far} = :{server}")]);
+        killed.is_some_and(|list| !list.trim().is_empty())
     }
 }
 

@@ -149,7 +149,7 @@ impl<'a> Follower<'a> {
         self.rest = self.random.below(100);
         let prefix = CHANGES[self.random.below(CHANGES.len() as u64) as usize];
         let count = self.set.entry(prefix).or_default();
-        let changed = if *count > 0 && self.random.below(2) == 0 {
+        let changed = if *count > 0 && self.random.below(3) > 0 {
             *count -= 1;
             self.subscription.remove(prefix)
         } else {

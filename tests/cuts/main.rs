@@ -1,7 +1,7 @@
 //! Orders and ticks over real sockets between real processes, while connections are cut in every way that a machine can
 //! do to itself: at the end all accounts are exact.
 //!
-//! The server runs in a process of its own, and is killed and started again on its port. Half of the clients reach it
+//! The server runs in a process of its own, and is killed and started again on its port. Most clients reach it
 //! through a relay that cuts what passes at a byte that the seed chooses. Orders have ids, and the server writes down in
 //! a file which it executes; a publication says its number and the server's life, and everybody knows what it must be.
 //!
@@ -101,6 +101,7 @@ fn play(
 ) -> (Vec<Ended>, Vec<(&'static str, Account)>) {
     let clients = &clients(director, watch);
     std::thread::scope(|scope| {
+        let over = watch.until_dropped();
         let follow = |number: usize| {
             let (client, name, manner, prefix) = FOLLOWERS[number];
             let subscription = clients[client].subscribe(prefix).unwrap();
@@ -116,7 +117,7 @@ fn play(
         };
         let callers: Vec<_> = (0..CALLING.len() as u64 * THREADS).map(call).collect();
         director.make(cuts);
-        watch.finish();
+        drop(over);
         let ended = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
         // What was cut may still come to an end under it, and it says the same when it is asked again.
         let options = CallOptions::new().timeout(LONG).idempotent();

@@ -52,9 +52,9 @@ impl Watch {
         !self.0.wrong.lock().unwrap().is_empty()
     }
 
-    /// No more calls, and everybody reads as quickly as possible.
-    pub fn finish(&self) {
-        self.0.over.store(true, Ordering::SeqCst);
+    /// No more calls, and everybody reads as quickly as possible: when this is dropped.
+    pub fn until_dropped(&self) -> Over<'_> {
+        Over(self)
     }
 
     pub fn is_over(&self) -> bool {
@@ -68,5 +68,17 @@ impl Watch {
 
     pub fn end(&self) -> Option<(u64, u64)> {
         self.0.end.get().copied()
+    }
+}
+
+/// Ends everybody's work when it is dropped, a panic included.
+pub struct Over<'a>(&'a Watch);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wrong("a panic".into());
+        }
+        self.0 .0.over.store(true, Ordering::SeqCst);
     }
 }
