@@ -5,6 +5,7 @@
 //! first in the next one, which then does not wait.
 
 mod accept;
+mod patience;
 mod ready;
 mod shared;
 
@@ -27,6 +28,7 @@ use super::Address;
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
 use accept::Listener;
+use patience::Patience;
 use ready::Ready;
 pub(crate) use shared::{Command, Shared};
 
@@ -48,6 +50,7 @@ pub(crate) struct Driver {
     resolving: HashMap<u64, DialKey>,
     next_query: u64,
     keepalive: Keepalive,
+    patience: Patience,
 }
 
 struct Slot {
@@ -88,6 +91,7 @@ impl Driver {
             resolving: HashMap::new(),
             next_query: 0,
             keepalive,
+            patience: Patience::new(limits.polling),
         })
     }
 
@@ -142,10 +146,7 @@ impl Driver {
         let wait = self.how_long(timeout);
         let until = wait.map_or(Instant::NEVER, |wait| self.shared.clock.now() + wait);
         self.shared.sleep_until(until);
-        match self.poll.poll(&mut self.events, wait) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
-        }
+        self.wait(wait)?;
         self.shared.get_up();
         self.take_mail();
         self.sort_events();
@@ -164,6 +165,40 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.
+    fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let bound = if wait == Some(Duration::ZERO) { None } else { self.patience.next_wait() };
+        if let Some(bound) = bound {
+            let begun = self.shared.clock.now();
+            let bound = wait.map_or(bound, |wait| wait.min(bound));
+            loop {
+                self.ask_kernel(Some(Duration::ZERO))?;
+                if !self.events.is_empty() {
+                    self.patience.hit();
+                    return Ok(());
+                }
+                let polled = self.shared.clock.now().saturating_since(begun);
+                if polled >= bound {
+                    break;
+                }
+                // Whoever is to answer may need this very core.
+                std::thread::yield_now();
+            }
+            self.patience.miss();
+        }
+        self.ask_kernel(wait)
+    }
+
+    fn ask_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn take_mail(&mut self) {

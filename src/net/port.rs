@@ -3,7 +3,8 @@
 use std::boxed::Box;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, Thread};
 use std::vec::Vec;
 
 use mio::net::TcpStream;
@@ -24,14 +25,16 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
     fn run(&self, port: &Arc<Port<Self>>, job: Self::Job);
     /// The machine was stopped and all is done: the port can go.
     fn is_over(&self, machine: &Self::Machine) -> bool;
+    /// Its news go to somebody who does not wait in [`Port::wait_until`].
+    fn is_unattended(&self) -> bool {
+        false
+    }
 }
 
 /// A machine behind its lock. Commands come from any thread, bytes and time from the driver.
 pub(crate) struct Port<H: Handler> {
     pub(crate) handler: H,
     state: Mutex<State<H::Machine>>,
-    /// Told when something has changed that [`Port::wait_until`] may wait for.
-    changed: Condvar,
     shared: Arc<Shared>,
 }
 
@@ -46,8 +49,22 @@ pub(crate) struct State<M> {
     deferred: VecDeque<Action>,
     /// When a command last wrote for itself.
     last_flush: Instant,
-    /// Threads in [`Port::wait_until`].
-    watchers: usize,
+    /// Threads in [`Port::wait_until`], to be woken when something has changed. They leave the list by being woken.
+    watchers: Vec<Thread>,
+}
+
+impl<M> State<M> {
+    /// This thread is woken by the next change.
+    fn watch(&mut self) {
+        let me = thread::current();
+        if !self.watchers.iter().any(|watcher| watcher.id() == me.id()) {
+            self.watchers.push(me);
+        }
+    }
+
+    fn wake_watchers(&mut self) {
+        self.watchers.drain(..).for_each(|watcher| watcher.unpark());
+    }
 }
 
 struct Conn {
@@ -77,9 +94,12 @@ impl<H: Handler> Port<H> {
             flushing: false,
             deferred: VecDeque::new(),
             last_flush: Instant::ZERO,
-            watchers: 0,
+            watchers: Vec::new(),
         };
-        let port = Port { handler, state: Mutex::new(state), changed: Condvar::new(), shared };
+        if handler.is_unattended() {
+            shared.lead.note_unattended();
+        }
+        let port = Port { handler, state: Mutex::new(state), shared };
         // What the machine was told before it came here.
         port.sort_actions(&mut port.lock());
         Arc::new(port)
@@ -146,29 +166,29 @@ impl<H: Handler> Port<H> {
         found
     }
 
-    /// Waits until the machine answers or the time is over.
+    /// Waits until the machine answers or the time is over. Where waiters may turn the driver, this thread does so if
+    /// nobody else does.
     pub(crate) fn wait_until<T>(
         &self,
         deadline: Instant,
         mut look: impl FnMut(&mut H::Machine) -> Option<T>,
     ) -> Option<T> {
-        let mut state = self.lock();
-        loop {
-            if let Some(found) = look(&mut state.machine) {
+        self.wait_for(deadline, || {
+            let mut state = self.lock();
+            let found = look(&mut state.machine);
+            if found.is_some() {
                 // Looking may have made room for more.
                 self.sort_actions(&mut state);
-                return Some(found);
+            } else {
+                state.watch();
             }
-            let left = deadline.saturating_since(self.now());
-            if left.is_zero() {
-                return None;
-            }
-            state.watchers += 1;
-            let left = left.min(MOST_WAIT);
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.map_or_else(|_| self.lock(), |(state, _)| state);
-            state.watchers -= 1;
-        }
+            found
+        })
+    }
+
+    /// Waits until `look` finds something or the time is over; `look` arranges for this thread to be unparked.
+    pub(crate) fn wait_for<T>(&self, deadline: Instant, look: impl FnMut() -> Option<T>) -> Option<T> {
+        self.shared.lead.wait(&self.shared, deadline, look)
     }
 
     /// Sorts what the machine wants into what anybody can do and what only the driver can, and does what it has to
@@ -177,9 +197,7 @@ impl<H: Handler> Port<H> {
         self.sort_actions(&mut state);
         let mut jobs = Vec::new();
         self.handler.collect(&mut state.machine, &mut jobs);
-        if state.watchers > 0 {
-            self.changed.notify_all();
-        }
+        state.wake_watchers();
         drop(state);
         for job in jobs {
             self.handler.run(self, job);
@@ -286,8 +304,13 @@ impl<H: Handler> Port<H> {
     }
 }
 
-/// Nobody sleeps longer than this without looking at the clock again.
-const MOST_WAIT: Duration = Duration::from_secs(3_600);
+impl<H: Handler> Drop for Port<H> {
+    fn drop(&mut self) {
+        if self.handler.is_unattended() {
+            self.shared.lead.forget_unattended();
+        }
+    }
+}
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -428,10 +451,7 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     fn close(&self, conn: ConnId) {
         let gone = self.lock().conns.remove(&conn);
         drop(gone);
-        let state = self.lock();
-        if state.watchers > 0 {
-            self.changed.notify_all();
-        }
+        self.lock().wake_watchers();
     }
 
     fn is_busy(&self) -> bool {

@@ -41,32 +41,22 @@ const STACK_BYTES: usize = 512 * 1024;
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
 impl DriverThread {
-    pub(crate) fn start(name: &str, mut driver: Driver) -> io::Result<Self> {
+    /// Starts the thread. `waiters_lead`: whoever waits for something that the driver brings may turn it meanwhile; the
+    /// thread is its caretaker then.
+    pub(crate) fn start(name: &str, driver: Driver, waiters_lead: bool) -> io::Result<Self> {
         let shared = Arc::clone(driver.shared());
         let control = Arc::new(Control::default());
-        let theirs = Arc::clone(&control);
+        let theirs = (Arc::clone(&shared), Arc::clone(&control));
         let builder = thread::Builder::new().name(String::from(name)).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || {
-            let mut last = Instant::NEVER;
-            loop {
-                let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
-                if let Err(error) = driver.turn(wait) {
-                    log::warn!("driver-failed: {error}");
-                    break;
-                }
-                if theirs.stop_listening.swap(false, Ordering::SeqCst) {
-                    driver.stop_listening();
-                    theirs.go_deaf();
-                }
-                if theirs.finish.load(Ordering::SeqCst) {
-                    last = last.min(driver.shared().clock.now() + LAST_WAIT);
-                    if driver.is_over() || driver.shared().clock.now() >= last {
-                        break;
-                    }
-                }
+            let (shared, control) = theirs;
+            let driver = Arc::new(Mutex::new(driver));
+            if waiters_lead {
+                shared.lead.share(&driver);
             }
+            take_care(&driver, &shared, &control);
             drop(driver);
-            theirs.go_deaf();
+            control.go_deaf();
         })?;
         Ok(DriverThread { shared, control, id: thread.thread().id() })
     }
@@ -74,7 +64,7 @@ impl DriverThread {
     /// Closes the listeners, and returns when they are closed.
     pub(crate) fn stop_listening(&self, timeout: Duration) {
         self.control.stop_listening.store(true, Ordering::SeqCst);
-        self.shared.wake_for_certain();
+        self.shared.lead.call_caretaker(&self.shared);
         if self.is_current() {
             return;
         }
@@ -86,12 +76,42 @@ impl DriverThread {
     /// The thread ends when its connections are gone.
     pub(crate) fn finish(&self) {
         self.control.finish.store(true, Ordering::SeqCst);
-        self.shared.wake_for_certain();
+        self.shared.lead.call_caretaker(&self.shared);
     }
 
     /// We are on it: waiting for it would be waiting for ourselves.
     pub(crate) fn is_current(&self) -> bool {
         thread::current().id() == self.id
+    }
+}
+
+/// The life of a driver's thread: turns while nobody else does.
+fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
+    let mut last = Instant::NEVER;
+    loop {
+        shared.lead.await_leisure(&shared.clock);
+        let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.lead.begin_care() {
+            let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
+            if let Err(error) = driver.turn(wait) {
+                log::warn!("driver-failed: {error}");
+                shared.lead.end_care(&shared.clock);
+                return;
+            }
+        }
+        if control.stop_listening.swap(false, Ordering::SeqCst) {
+            driver.stop_listening();
+            control.go_deaf();
+        }
+        if control.finish.load(Ordering::SeqCst) {
+            last = last.min(shared.clock.now() + LAST_WAIT);
+            if driver.is_over() || shared.clock.now() >= last {
+                shared.lead.end_care(&shared.clock);
+                return;
+            }
+        }
+        drop(driver);
+        shared.lead.end_care(&shared.clock);
     }
 }
 

@@ -154,21 +154,15 @@ pub(crate) struct RawCall {
 impl RawCall {
     pub(crate) fn wait(self) -> Result<Vec<u8>, CallError> {
         loop {
-            if let Some(outcome) = self.slot.take() {
+            if let Some(outcome) = self.port.wait_for(self.deadline, || self.slot.take()) {
                 return into_result(outcome);
             }
-            let left = self.deadline.saturating_since(self.port.now());
-            if left.is_zero() {
-                // The caller keeps its own deadline: the driver may be busy elsewhere.
-                self.port.command(|requester, now| requester.handle_timeout(now));
-                if self.slot.is_full() {
-                    continue;
-                }
+            // The caller keeps its own deadline: the driver may be busy elsewhere.
+            self.port.command(|requester, now| requester.handle_timeout(now));
+            if !self.slot.is_full() {
                 // Its outcome is on its way through another thread's hands.
                 thread::park_timeout(Duration::from_micros(100));
-                continue;
             }
-            thread::park_timeout(left);
         }
     }
 }

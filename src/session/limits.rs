@@ -48,6 +48,10 @@ pub struct Limits {
     pub heartbeat_interval: Duration,
     /// Silence after which a client gives its server up. Default 30 s, as in vn.py; at least three intervals.
     pub heartbeat_timeout: Duration,
+    /// For which a thread that waits polls, yielding its core between tries, before it sleeps; only while its recent
+    /// waits ended within this time. Default 50 us: waking a sleeping thread costs about that much. Zero switches it
+    /// off. Too much burns a core where answers take long.
+    pub polling: Duration,
     /// For what is unsent when a connection is closed on purpose. Default 200 ms.
     pub linger: Duration,
     /// In which a begun frame must gain 64 KiB or end. Default 30 s.
@@ -102,6 +106,7 @@ impl Default for Limits {
             call_timeout: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(10),
             heartbeat_timeout: Duration::from_secs(30),
+            polling: Duration::from_micros(50),
             linger: Duration::from_millis(200),
             frame_progress_timeout: Duration::from_secs(30),
             not_reading_timeout: Duration::from_secs(120),
@@ -125,6 +130,7 @@ impl Limits {
     /// A preset for small gateways: the same times, a few hundred KiB in each place where the default takes MiB.
     pub fn tiny() -> Self {
         Limits {
+            polling: Duration::ZERO,
             max_frame_bytes: 64 * 1024,
             max_prefixes: 1_024,
             max_prefix_bytes: 64 * KIB,

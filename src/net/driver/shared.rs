@@ -7,6 +7,7 @@ use std::vec::Vec;
 use mio::Waker;
 
 use crate::net::port::BoxedPort;
+use crate::net::lead::Lead;
 use crate::net::{Address, Clock};
 use crate::time::Instant;
 
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
     sleeps_until: AtomicU64,
     mailbox: Mutex<Vec<Command>>,
+    /// Who turns the driver.
+    pub(crate) lead: Lead,
 }
 
 impl Shared {
@@ -29,6 +32,7 @@ impl Shared {
             awake: AtomicBool::new(false),
             sleeps_until: AtomicU64::new(u64::MAX),
             mailbox: Mutex::default(),
+            lead: Lead::default(),
         }
     }
 

@@ -148,7 +148,7 @@ impl Config {
         let handler = CallHandler { slots: Slots::default(), watch };
         let calls = Port::new(handler, machine, Arc::clone(&shared));
         driver.add(Box::new(Arc::clone(&calls)), self.call_addresses.clone());
-        let driver = DriverThread::start("pulsewire-client", driver).map_err(net::Error::Setup)?;
+        let driver = DriverThread::start("pulsewire-client", driver, true).map_err(net::Error::Setup)?;
         Ok(Running {
             calls,
             subscriptions: Mutex::new(Vec::new()),

@@ -270,7 +270,7 @@ impl Config {
         for (listener, _) in listeners {
             driver.listen(index, listener).map_err(net::Error::Setup)?;
         }
-        let driver = DriverThread::start("pulsewire-server", driver).map_err(net::Error::Setup)?;
+        let driver = DriverThread::start("pulsewire-server", driver, false).map_err(net::Error::Setup)?;
         Ok((Running { port, driver, epoch }, local))
     }
 }

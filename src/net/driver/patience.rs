@@ -1,0 +1,96 @@
+//! Polling before sleeping: when it is worth it.
+
+use crate::time::Duration;
+
+/// Decides whether a turn polls for a while before it sleeps.
+///
+/// To wake a sleeping thread costs more than a short wait takes; to poll through a long wait costs a core. So it polls
+/// only while its recent waits ended within the bound, and a failure is followed by more and more waits without a try.
+#[derive(Debug)]
+pub(super) struct Patience {
+    bound: Duration,
+    /// Waits in a row that did not end within the bound although it polled.
+    misses: u32,
+    /// Waits to be slept through before the next try.
+    skip: u32,
+    /// The last number of waits that were slept through between two tries.
+    last_skip: u32,
+}
+
+/// Failures in a row that are forgiven: a pre-empted peer is no sign of a slow one.
+const FORGIVEN: u32 = 3;
+const FEWEST_SKIPPED: u32 = 16;
+const MOST_SKIPPED: u32 = 1_024;
+
+impl Patience {
+    /// Polls for at most so long; zero: never.
+    pub(super) fn new(bound: Duration) -> Self {
+        Patience { bound, misses: FORGIVEN, skip: 0, last_skip: 0 }
+    }
+
+    /// How long the next wait is to be polled through at most, `None` if it is to be slept through.
+    pub(super) fn next_wait(&mut self) -> Option<Duration> {
+        if self.bound.is_zero() {
+            return None;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        Some(self.bound)
+    }
+
+    /// Something came while it polled.
+    pub(super) fn hit(&mut self) {
+        (self.misses, self.last_skip) = (0, 0);
+    }
+
+    /// Nothing came: it slept after all.
+    pub(super) fn miss(&mut self) {
+        self.misses = self.misses.saturating_add(1);
+        if self.misses > FORGIVEN {
+            self.last_skip = (self.last_skip * 2).clamp(FEWEST_SKIPPED, MOST_SKIPPED);
+            self.skip = self.last_skip;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_micros(50);
+
+    /// Waits until it polls again.
+    fn slept(patience: &mut Patience) -> u32 {
+        (0..).find(|_| patience.next_wait().is_some()).expect("it tries again some time")
+    }
+
+    #[test]
+    fn it_polls_while_that_pays_and_hardly_ever_while_it_does_not() {
+        let mut patience = Patience::new(BOUND);
+        assert_eq!(slept(&mut patience), 0, "the first wait is tried");
+        patience.miss();
+        let mut expected = 16;
+        for _ in 0..10 {
+            assert_eq!(slept(&mut patience), expected);
+            patience.miss();
+            expected = (expected * 2).min(1_024);
+        }
+        slept(&mut patience);
+        patience.hit();
+        for _ in 0..3 {
+            assert_eq!(slept(&mut patience), 0, "a few misses are forgiven");
+            patience.miss();
+        }
+        assert_eq!(slept(&mut patience), 0);
+        patience.miss();
+        assert_eq!(slept(&mut patience), 16, "and then it begins anew");
+    }
+
+    #[test]
+    fn it_never_polls_when_switched_off() {
+        let mut patience = Patience::new(Duration::ZERO);
+        assert!((0..10_000).all(|_| patience.next_wait().is_none()));
+    }
+}

@@ -1,0 +1,296 @@
+//! Who turns a driver: a caretaker thread while nobody waits, and whoever waits while somebody does.
+//!
+//! ```text
+//!              somebody waits                      it has what it waited for, others wait
+//! caretaker -----------------------> a waiter ------------------------------------------> another waiter
+//!     ^                                  |
+//!     +----------------------------------+
+//!        nobody has led for a while, or something comes that nobody waits for
+//! ```
+//!
+//! A thread that waits for a reply could sleep until another one has read it; then each answer costs two wake-ups. So the
+//! waiting thread takes the driver itself, and with it the reading for everybody: others find what is theirs, because
+//! whatever a turn brings wakes the threads that it is for. A leader that has what it wanted hands the driver to exactly
+//! one of those that still wait, and goes.
+//!
+//! Nothing is forgotten at a hand-over: what has been announced and not been read to its end stands in the driver itself,
+//! which reads it before it sleeps.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::thread::{self, Thread};
+
+use super::{Clock, Driver, Shared};
+use crate::time::{Duration, Instant};
+
+/// The right to turn a driver, and those who wait for it.
+#[derive(Default)]
+pub(crate) struct Lead {
+    /// Absent as long as nobody but its owner turns the driver, and for ever with those whose threads never wait.
+    driver: OnceLock<Weak<Mutex<Driver>>>,
+    state: Mutex<State>,
+    /// Told when the caretaker is to look again before its time.
+    changed: Condvar,
+    /// The caretaker has to have the driver now.
+    urgent: AtomicBool,
+    /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
+    unattended: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    leader: Leader,
+    /// Times that a waiter has taken the driver.
+    takeovers: u64,
+    /// When the last waiter gave it back, or was given it.
+    left_at: Option<Instant>,
+    /// Those who would take it if it were free, oldest first.
+    waiters: VecDeque<Thread>,
+    /// The caretaker sleeps until it is told.
+    caretaker_sleeps: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Leader {
+    #[default]
+    Nobody,
+    Caretaker,
+    Waiter,
+}
+
+/// How long the driver may be nobody's before the caretaker takes it: the gap between two calls of a busy caller is
+/// shorter, and nothing that only the caretaker sees is in such a hurry.
+const AWAY: Duration = Duration::from_millis(2);
+/// After so many looks at one and the same leader the caretaker stops looking, and is told.
+const LOOKS: u32 = 8;
+
+impl Lead {
+    /// From here on whoever waits may turn the driver.
+    pub(super) fn share(&self, driver: &Arc<Mutex<Driver>>) {
+        let _ = self.driver.set(Arc::downgrade(driver));
+    }
+
+    pub(super) fn note_unattended(&self) {
+        self.unattended.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn forget_unattended(&self) {
+        self.unattended.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds something or the time is over. `look` first arranges that this thread is unparked when
+    /// there may be something new to find, so that it can be sure of having missed nothing.
+    pub(crate) fn wait<T>(
+        &self,
+        shared: &Shared,
+        deadline: Instant,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let mut place = Place { lead: self, shared, listed: false };
+        loop {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            let left = deadline.saturating_since(shared.clock.now());
+            let driver = self.driver.get().and_then(Weak::upgrade);
+            if let Some(driver) = &driver {
+                if let Some(mut guard) = try_lock(driver) {
+                    place.delist();
+                    self.begin();
+                    let found = self.lead(&mut guard, shared, deadline, &mut look);
+                    drop(guard);
+                    self.leave(shared.clock.now());
+                    if found.is_some() || left.is_zero() {
+                        return found;
+                    }
+                    continue;
+                }
+            }
+            if left.is_zero() {
+                return None;
+            }
+            if driver.is_some() && place.enlist() {
+                // It may have become free meanwhile; else whoever leaves it finds us.
+                continue;
+            }
+            thread::park_timeout(left.min(MOST_WAIT));
+        }
+    }
+
+    /// Turns the driver until `look` finds something, the time is over, or the caretaker needs it.
+    fn lead<T>(
+        &self,
+        driver: &mut Driver,
+        shared: &Shared,
+        deadline: Instant,
+        look: &mut impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            let left = deadline.saturating_since(shared.clock.now());
+            if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
+                // The caretaker meets the same, and says so.
+                return None;
+            }
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if left.is_zero() || self.urgent.load(Ordering::SeqCst) {
+                return None;
+            }
+        }
+    }
+
+    fn begin(&self) {
+        let mut state = self.lock();
+        state.leader = Leader::Waiter;
+        state.takeovers += 1;
+    }
+
+    /// The driver is free: whoever waits first takes it, or the caretaker, at its leisure.
+    fn leave(&self, now: Instant) {
+        let mut state = self.lock();
+        state.leader = Leader::Nobody;
+        state.left_at = Some(now);
+        self.pass_on(state);
+    }
+
+    fn pass_on(&self, mut state: MutexGuard<'_, State>) {
+        if state.leader != Leader::Nobody {
+            return;
+        }
+        let next = state.waiters.pop_front();
+        let tell = next.is_none()
+            && (state.caretaker_sleeps
+                || self.unattended.load(Ordering::SeqCst) > 0
+                || self.urgent.load(Ordering::SeqCst));
+        drop(state);
+        if let Some(next) = next {
+            next.unpark();
+        } else if tell {
+            self.changed.notify_all();
+        }
+    }
+
+    // The caretaker.
+
+    /// Has the caretaker come at once, whoever leads.
+    pub(super) fn call_caretaker(&self, shared: &Shared) {
+        self.urgent.store(true, Ordering::SeqCst);
+        let state = self.lock();
+        drop(state);
+        self.changed.notify_all();
+        shared.wake_for_certain();
+    }
+
+    /// Waits until the driver is the caretaker's. It has come because it was called: then it does what it was called
+    /// for.
+    pub(super) fn await_leisure(&self, clock: &Clock) {
+        let mut looks = 0;
+        let mut state = self.lock();
+        let mut takeovers = state.takeovers;
+        while !self.urgent.load(Ordering::SeqCst) {
+            let since = state.left_at.map_or(AWAY, |at| clock.now().saturating_since(at));
+            let wait = match state.leader {
+                Leader::Waiter if looks < LOOKS => AWAY,
+                Leader::Waiter => MOST_WAIT,
+                _ if since >= AWAY || self.unattended.load(Ordering::SeqCst) > 0 => return,
+                _ => AWAY - since,
+            };
+            state.caretaker_sleeps = wait == MOST_WAIT;
+            state = match self.changed.wait_timeout(state, wait) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+            state.caretaker_sleeps = false;
+            looks = if state.takeovers == takeovers { looks + 1 } else { 0 };
+            takeovers = state.takeovers;
+        }
+    }
+
+    /// The caretaker has the driver. False: somebody waits for it, and is to have it.
+    pub(super) fn begin_care(&self) -> bool {
+        self.urgent.store(false, Ordering::SeqCst);
+        let mut state = self.lock();
+        let needed = state.waiters.is_empty();
+        if needed {
+            state.leader = Leader::Caretaker;
+        }
+        needed
+    }
+
+    /// The caretaker has given the driver back, for one turn or for longer.
+    pub(super) fn end_care(&self, clock: &Clock) {
+        let mut state = self.lock();
+        state.leader = Leader::Nobody;
+        if !state.waiters.is_empty() {
+            state.left_at = Some(clock.now());
+            self.pass_on(state);
+        }
+    }
+}
+
+/// A waiting thread's place in the list.
+struct Place<'a> {
+    lead: &'a Lead,
+    shared: &'a Shared,
+    listed: bool,
+}
+
+impl Place<'_> {
+    /// Takes a place in the list. False if it has one already; then it was looked at since.
+    fn enlist(&mut self) -> bool {
+        let me = thread::current();
+        let mut state = self.lead.lock();
+        if self.listed && state.waiters.iter().any(|waiter| waiter.id() == me.id()) {
+            return false;
+        }
+        state.waiters.push_back(me);
+        self.listed = true;
+        let ask = state.leader == Leader::Caretaker;
+        drop(state);
+        if ask {
+            self.shared.wake_for_certain();
+        }
+        true
+    }
+
+    /// Leaves the list. True if it was chosen meanwhile.
+    fn delist(&mut self) -> bool {
+        if !core::mem::take(&mut self.listed) {
+            return false;
+        }
+        let me = thread::current().id();
+        let mut state = self.lead.lock();
+        let before = state.waiters.len();
+        state.waiters.retain(|waiter| waiter.id() != me);
+        before == state.waiters.len()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.delist() {
+            // Chosen, and not in need of it any more: the next one is.
+            let state = self.lead.lock();
+            self.lead.pass_on(state);
+        }
+    }
+}
+
+fn try_lock(driver: &Mutex<Driver>) -> Option<MutexGuard<'_, Driver>> {
+    match driver.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::WouldBlock) => None,
+        // A panic in the middle of a turn; the machines behind it are judged by their own locks.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+    }
+}
+
+/// Nobody sleeps longer than this without looking at the clock again.
+const MOST_WAIT: Duration = Duration::from_secs(3_600);
