@@ -4,28 +4,31 @@ use std::collections::BTreeMap;
 
 use pulsewire::Limits;
 
-/// `16 MiB`, `65 536`, `200 ms`, `5 s` as bytes, a count, or milliseconds.
+/// `16 MiB`, `65 536`, `50 us`, `200 ms`, `5 s` as bytes, a count, or microseconds.
 fn value(cell: &str) -> u64 {
     let digits: String = cell.chars().filter(char::is_ascii_digit).collect();
     let number: u64 = digits.parse().unwrap_or_else(|_| panic!("no number in {cell:?}"));
     match cell.rsplit(' ').next() {
         Some("KiB") => number << 10,
         Some("MiB") => number << 20,
-        Some("s") => number * 1_000,
+        Some("ms") => number * 1_000,
+        Some("s") => number * 1_000_000,
         _ => number,
     }
 }
 
-/// The fields of a `Limits`, read off its `Debug` text, durations in milliseconds.
+/// The fields of a `Limits`, read off its `Debug` text, durations in microseconds.
 fn fields(limits: &Limits) -> BTreeMap<String, u64> {
     let text = format!("{limits:?}");
     let inner = text.trim_start_matches("Limits {").trim_end_matches('}');
     let pair = |field: &str| {
         let (name, value) = field.split_once(": ").expect("a name and a value");
-        let number = if let Some(millis) = value.strip_suffix("ms") {
-            millis.parse().expect("whole milliseconds")
+        let number = if let Some(micros) = value.strip_suffix("µs") {
+            micros.parse().expect("whole microseconds")
+        } else if let Some(millis) = value.strip_suffix("ms") {
+            millis.parse::<u64>().expect("whole milliseconds") * 1_000
         } else if let Some(seconds) = value.strip_suffix('s') {
-            seconds.parse::<u64>().expect("whole seconds") * 1_000
+            seconds.parse::<u64>().expect("whole seconds") * 1_000_000
         } else {
             value.parse().expect("a number")
         };

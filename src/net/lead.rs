@@ -17,7 +17,7 @@
 //! which reads it before it sleeps.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::thread::{self, Thread};
 
@@ -34,6 +34,10 @@ pub(crate) struct Lead {
     changed: Condvar,
     /// The caretaker has to have the driver now.
     urgent: AtomicBool,
+    /// Nobody turns the driver, or sleeps in it. Written under the lock.
+    is_free: AtomicBool,
+    /// When somebody last needed it who will need it again: in microseconds and one more, 0 for never.
+    needed_at: AtomicU64,
     /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
     unattended: AtomicUsize,
 }
@@ -43,8 +47,6 @@ struct State {
     leader: Leader,
     /// Times that a waiter has taken the driver.
     takeovers: u64,
-    /// When the last waiter gave it back, or was given it.
-    left_at: Option<Instant>,
     /// Those who would take it if it were free, oldest first.
     waiters: VecDeque<Thread>,
     /// The caretaker sleeps until it is told.
@@ -61,7 +63,7 @@ enum Leader {
 
 /// How long the driver may be nobody's before the caretaker takes it: the gap between two calls of a busy caller is
 /// shorter, and nothing that only the caretaker sees is in such a hurry.
-const AWAY: Duration = Duration::from_millis(2);
+const AWAY: Duration = Duration::from_micros(500);
 /// After so many looks at one and the same leader the caretaker stops looking, and is told.
 const LOOKS: u32 = 8;
 
@@ -105,7 +107,7 @@ impl Lead {
                     self.begin();
                     let found = self.lead(&mut guard, shared, deadline, &mut look);
                     drop(guard);
-                    self.leave(shared.clock.now());
+                    self.leave(shared);
                     if found.is_some() || left.is_zero() {
                         return found;
                     }
@@ -149,15 +151,43 @@ impl Lead {
     fn begin(&self) {
         let mut state = self.lock();
         state.leader = Leader::Waiter;
+        self.is_free.store(false, Ordering::SeqCst);
         state.takeovers += 1;
     }
 
     /// The driver is free: whoever waits first takes it, or the caretaker, at its leisure.
-    fn leave(&self, now: Instant) {
+    fn leave(&self, shared: &Shared) {
+        self.note_need(shared.clock.now());
         let mut state = self.lock();
         state.leader = Leader::Nobody;
-        state.left_at = Some(now);
+        self.is_free.store(true, Ordering::SeqCst);
+        if shared.is_called() {
+            // Something has come since the last turn looked.
+            self.urgent.store(true, Ordering::SeqCst);
+        }
         self.pass_on(state);
+    }
+
+    fn note_need(&self, now: Instant) {
+        self.needed_at.store(now.as_micros().saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// A caller goes on without having written: it will write itself, a moment later, or when it waits. The caretaker
+    /// stays away meanwhile, and is there soon if the caller is not. False: nobody but the driver's thread can do it.
+    pub(super) fn leave_to_caller(&self, shared: &Shared) -> bool {
+        if self.driver.get().is_none() {
+            return false;
+        }
+        self.note_need(shared.clock.now());
+        self.is_free.load(Ordering::SeqCst)
+    }
+
+    /// Sees to it that somebody turns the driver soon, if nobody does. Whoever does is woken by other means.
+    pub(super) fn see_to_it(&self) {
+        if self.is_free.load(Ordering::SeqCst) && !self.urgent.swap(true, Ordering::SeqCst) {
+            drop(self.lock());
+            self.changed.notify_all();
+        }
     }
 
     fn pass_on(&self, mut state: MutexGuard<'_, State>) {
@@ -195,7 +225,10 @@ impl Lead {
         let mut state = self.lock();
         let mut takeovers = state.takeovers;
         while !self.urgent.load(Ordering::SeqCst) {
-            let since = state.left_at.map_or(AWAY, |at| clock.now().saturating_since(at));
+            let since = match self.needed_at.load(Ordering::SeqCst) {
+                0 => AWAY,
+                at => clock.now().saturating_since(Instant::from_micros(at - 1)),
+            };
             let wait = match state.leader {
                 Leader::Waiter if looks < LOOKS => AWAY,
                 Leader::Waiter => MOST_WAIT,
@@ -220,6 +253,7 @@ impl Lead {
         let needed = state.waiters.is_empty();
         if needed {
             state.leader = Leader::Caretaker;
+            self.is_free.store(false, Ordering::SeqCst);
         }
         needed
     }
@@ -228,8 +262,9 @@ impl Lead {
     pub(super) fn end_care(&self, clock: &Clock) {
         let mut state = self.lock();
         state.leader = Leader::Nobody;
+        self.is_free.store(true, Ordering::SeqCst);
         if !state.waiters.is_empty() {
-            state.left_at = Some(clock.now());
+            self.note_need(clock.now());
             self.pass_on(state);
         }
     }

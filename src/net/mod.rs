@@ -37,7 +37,7 @@ pub use address::{Address, AddressError, ToAddress};
 pub(crate) use clock::Clock;
 pub(crate) use driver::{Command, Driver, Shared};
 pub(crate) use entropy::{random_bytes, random_u64};
-pub(crate) use port::{Handler, Port};
+pub(crate) use port::{Handler, Pace, Port};
 pub use publisher::Publisher;
 pub use replier::{Call, Replier};
 pub use requester::Requester;

@@ -79,10 +79,21 @@ struct Conn {
     ended: Option<StreamEnd>,
 }
 
+/// When what a command has to write is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// By this thread before it goes on.
+    AtOnce,
+    /// Likewise, unless the last such command was a moment ago: then whoever turns the driver writes, and while it does,
+    /// more can gather. The first one of a burst, and every lone one, goes out at once.
+    Burst,
+    /// At the end of the driver's turn that we are in the middle of, together with what else it brings.
+    InTurn,
+}
+
 /// Chunks that one connection may write before others have their turn.
 const CHUNKS_PER_TURN: usize = 8;
-/// A command that comes so soon after the last one that wrote for itself leaves the writing to the driver: while that
-/// one is in the system call, more can gather. The first one of a burst, and every lone one, goes out at once.
+/// A command that comes so soon after the last one that wrote for itself is one of a burst.
 const BURST: Duration = Duration::from_micros(20);
 
 impl<H: Handler> Port<H> {
@@ -124,15 +135,34 @@ impl<H: Handler> Port<H> {
 
     /// Gives the machine a command, does what it has to say, and writes what it has to write from this thread.
     pub(crate) fn command<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine, Instant) -> T) -> T {
+        self.command_at(Pace::AtOnce, command)
+    }
+
+    /// Gives the machine a command and does what it has to say; when what it has to write is written, the pace says.
+    pub(crate) fn command_at<T>(
+        self: &Arc<Self>,
+        pace: Pace,
+        command: impl FnOnce(&mut H::Machine, Instant) -> T,
+    ) -> T {
         let now = self.now();
         let mut state = self.lock();
         let result = command(&mut state.machine, now);
+        let burst = now.saturating_since(state.last_flush) < BURST;
+        if pace == Pace::Burst && !burst {
+            state.last_flush = now;
+        }
         self.settle(state);
-        self.flush();
+        match pace {
+            Pace::AtOnce => self.flush(),
+            Pace::Burst if !burst => self.flush(),
+            Pace::Burst if self.shared.lead.leave_to_caller(&self.shared) => {}
+            Pace::Burst => self.shared.wake(),
+            Pace::InTurn => {}
+        }
         result
     }
 
-    /// Like [`Port::command`], but a quick succession of them leaves the writing to the driver.
+    /// Publishes, and the like: [`Port::command_at`] the pace of a burst for what needs no time and has nothing to say.
     pub(crate) fn command_in_bursts<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine) -> T) -> T {
         let mut state = self.lock();
         let result = command(&mut state.machine);
@@ -146,10 +176,9 @@ impl<H: Handler> Port<H> {
             self.shared.wake();
             return result;
         }
+        state.last_flush = now;
         drop(state);
         self.flush();
-        let now = self.now();
-        self.lock().last_flush = now;
         result
     }
 

@@ -149,10 +149,30 @@ pub(crate) struct RawCall {
     pub(crate) port: Arc<Port<CallHandler>>,
     pub(crate) slot: Arc<Slot>,
     pub(crate) deadline: Instant,
+    is_waited_for: bool,
+}
+
+impl Drop for RawCall {
+    fn drop(&mut self) {
+        if !self.is_waited_for {
+            // It may have been one of a burst, and not be written yet.
+            self.port.flush();
+        }
+    }
 }
 
 impl RawCall {
-    pub(crate) fn wait(self) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn new(port: Arc<Port<CallHandler>>, slot: Arc<Slot>, deadline: Instant) -> Self {
+        RawCall { port, slot, deadline, is_waited_for: false }
+    }
+
+    pub(crate) fn wait(mut self) -> Result<Vec<u8>, CallError> {
+        self.is_waited_for = true;
+        if let Some(outcome) = self.slot.take() {
+            return into_result(outcome);
+        }
+        // It may have been one of a burst.
+        self.port.flush();
         loop {
             if let Some(outcome) = self.port.wait_for(self.deadline, || self.slot.take()) {
                 return into_result(outcome);

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::call::{CallOptions, PendingCall, RawCall, Slot};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
-use crate::net::{self, Command, DriverThread, Port, Shared, ToAddress};
+use crate::net::{self, Command, DriverThread, Pace, Port, Shared, ToAddress};
 use crate::pattern::{
     self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, SubscribeOptions, Subscriber,
 };
@@ -105,7 +105,9 @@ impl RpcClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.start_call(method, arguments, options)?.wait()
+        let arguments = codec::encode(arguments).map_err(CallError::Unencodable)?;
+        let raw = self.begin(method.method_name(), &arguments, options, Pace::AtOnce)?;
+        PendingCall::new(raw).wait()
     }
 
     /// Begins a call without waiting for it, so that many can be under way at once.
@@ -124,7 +126,7 @@ impl RpcClient {
     {
         // The arguments' own code runs before any lock is taken.
         let arguments = codec::encode(arguments).map_err(CallError::Unencodable)?;
-        Ok(PendingCall::new(self.begin(method.method_name(), &arguments, options)?))
+        Ok(PendingCall::new(self.begin(method.method_name(), &arguments, options, Pace::Burst)?))
     }
 
     /// Calls a function with bytes as they are, for a codec of your own.
@@ -137,16 +139,22 @@ impl RpcClient {
         arguments: &[u8],
         options: CallOptions,
     ) -> Result<Vec<u8>, CallError> {
-        self.begin(function, arguments, options)?.wait()
+        self.begin(function, arguments, options, Pace::AtOnce)?.wait()
     }
 
-    fn begin(&self, function: &str, arguments: &[u8], options: CallOptions) -> Result<RawCall, CallError> {
+    fn begin(
+        &self,
+        function: &str,
+        arguments: &[u8],
+        options: CallOptions,
+        pace: Pace,
+    ) -> Result<RawCall, CallError> {
         let stopped = CallError::NotExecuted(NotExecuted::ShuttingDown);
         let running = self.running().ok_or(stopped)?;
         let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
         let slot = Arc::new(Slot::default());
         let port = &running.calls;
-        let begun = port.command(|requester, now| {
+        let begun = port.command_at(pace, |requester, now| {
             let deadline = now + timeout;
             let options = pattern::CallOptions {
                 deadline,
@@ -158,7 +166,7 @@ impl RpcClient {
             Ok(deadline)
         });
         let deadline = begun.map_err(CallError::NotExecuted)?;
-        Ok(RawCall { port: Arc::clone(port), slot, deadline })
+        Ok(RawCall::new(Arc::clone(port), slot, deadline))
     }
 
     // Subscriptions.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::codec;
 use super::lane::discard;
 use super::server::ServerHandler;
-use crate::net::Port;
+use crate::net::{Pace, Port};
 use crate::pattern::{Status, Ticket};
 
 /// What a registered function gives: its result, or an error whose text goes to the caller.
@@ -58,6 +58,7 @@ pub(crate) struct RawResponder {
     port: Weak<Port<ServerHandler>>,
     ticket: Ticket,
     answered: bool,
+    in_turn: bool,
 }
 
 impl core::fmt::Debug for RawResponder {
@@ -67,13 +68,17 @@ impl core::fmt::Debug for RawResponder {
 }
 
 impl RawResponder {
-    pub(crate) fn new(port: &Arc<Port<ServerHandler>>, ticket: Ticket) -> Self {
-        RawResponder { port: Arc::downgrade(port), ticket, answered: false }
+    /// `in_turn`: the function runs inline, and so do answers given before it returns.
+    pub(crate) fn new(port: &Arc<Port<ServerHandler>>, ticket: Ticket, in_turn: bool) -> Self {
+        RawResponder { port: Arc::downgrade(port), ticket, answered: false, in_turn }
     }
 
     pub(crate) fn answer(&mut self, status: Status, payload: &[u8]) -> bool {
         self.answered = true;
         let Some(port) = self.port.upgrade() else { return false };
+        if self.in_turn {
+            return port.command_at(Pace::InTurn, |server, _| server.reply(self.ticket, status, payload));
+        }
         port.command(|server, _| server.reply(self.ticket, status, payload))
     }
 }

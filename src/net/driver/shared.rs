@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
     sleeps_until: AtomicU64,
     mailbox: Mutex<Vec<Command>>,
+    /// It was called since a turn last began to look at everything.
+    called: AtomicBool,
     /// Who turns the driver.
     pub(crate) lead: Lead,
 }
@@ -32,16 +34,24 @@ impl Shared {
             awake: AtomicBool::new(false),
             sleeps_until: AtomicU64::new(u64::MAX),
             mailbox: Mutex::default(),
+            called: AtomicBool::new(false),
             lead: Lead::default(),
         }
     }
 
     /// Sees to it that the driver looks at its mailbox and its ports.
     pub(crate) fn wake(&self) {
+        self.called.store(true, Ordering::SeqCst);
         if !self.awake.swap(true, Ordering::SeqCst) {
             // A driver that is gone has nothing to look at.
             let _ = self.waker.wake();
         }
+        self.lead.see_to_it();
+    }
+
+    /// Whether there is something that no turn has looked at.
+    pub(crate) fn is_called(&self) -> bool {
+        self.called.load(Ordering::SeqCst)
     }
 
     /// Wakes the driver for something that it looks at between its turns and not within them: it may be past that
@@ -69,6 +79,7 @@ impl Shared {
     pub(super) fn lie_down(&self) {
         self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
         self.awake.store(false, Ordering::SeqCst);
+        self.called.store(false, Ordering::SeqCst);
     }
 
     pub(super) fn sleep_until(&self, until: Instant) {

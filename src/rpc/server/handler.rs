@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::vec::Vec;
 
-use crate::net::{Handler, Port};
+use crate::net::{Handler, Pace, Port};
 use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Functions, Place, RawResponder};
@@ -49,11 +49,11 @@ impl Handler for ServerHandler {
         match place {
             None => {
                 let name = work.function.as_bytes();
-                port.command(|server, _| server.reply(work.ticket, Status::UnknownFunction, name));
+                port.command_at(Pace::InTurn, |server, _| server.reply(work.ticket, Status::UnknownFunction, name));
             }
             Some(Place::Inline) => {
                 let begun = port.now();
-                run_call(port, &self.functions, work.ticket, &work.function);
+                run_call(port, &self.functions, work.ticket, &work.function, true);
                 let took = port.now().saturating_since(begun);
                 if took > SLOW_INLINE {
                     self.slow_inline.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +87,7 @@ pub(super) struct LaneJob {
 
 impl LaneJob {
     pub(super) fn run(self, functions: &Functions) {
-        run_call(&self.port, functions, self.ticket, &self.function);
+        run_call(&self.port, functions, self.ticket, &self.function, false);
     }
 
     /// Answers that it is not started.
@@ -98,10 +98,20 @@ impl LaneJob {
 }
 
 /// Runs one call, unless it has expired or been withdrawn while it waited.
-fn run_call(port: &Arc<Port<ServerHandler>>, functions: &Functions, ticket: Ticket, name: &str) {
-    let Ok(arguments) = port.command(|server, now| server.start(now, ticket)) else { return };
+fn run_call(
+    port: &Arc<Port<ServerHandler>>,
+    functions: &Functions,
+    ticket: Ticket,
+    name: &str,
+    in_turn: bool,
+) {
+    let arguments = match in_turn {
+        true => port.command_at(Pace::InTurn, |server, now| server.start(now, ticket)),
+        false => port.command(|server, now| server.start(now, ticket)),
+    };
+    let Ok(arguments) = arguments else { return };
     let Some(function) = functions.get(name) else { return };
-    function.run(name, &arguments, RawResponder::new(port, ticket));
+    function.run(name, &arguments, RawResponder::new(port, ticket, in_turn));
 }
 
 /// An inline function that takes longer is warned of.
