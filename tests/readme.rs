@@ -25,6 +25,8 @@ fn fields(limits: &Limits) -> BTreeMap<String, u64> {
         let (name, value) = field.split_once(": ").expect("a name and a value");
         let number = if let Some(micros) = value.strip_suffix("µs") {
             micros.parse().expect("whole microseconds")
+        } else if let Some(nanos) = value.strip_suffix("ns") {
+            nanos.parse::<u64>().expect("whole nanoseconds") / 1_000
         } else if let Some(millis) = value.strip_suffix("ms") {
             millis.parse::<u64>().expect("whole milliseconds") * 1_000
         } else if let Some(seconds) = value.strip_suffix('s') {

@@ -19,6 +19,7 @@ mod clock;
 mod dial;
 mod driver;
 mod entropy;
+mod flood;
 mod lead;
 mod port;
 mod publisher;

@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use mio::net::TcpStream;
 
+use super::flood::Flood;
 use super::Shared;
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
@@ -49,6 +50,7 @@ pub(crate) struct State<M> {
     deferred: VecDeque<Action>,
     /// When a command last wrote for itself.
     last_flush: Instant,
+    flood: Flood,
     /// Threads in [`Port::wait_until`], to be woken when something has changed. They leave the list by being woken.
     watchers: Vec<Thread>,
 }
@@ -105,6 +107,7 @@ impl<H: Handler> Port<H> {
             flushing: false,
             deferred: VecDeque::new(),
             last_flush: Instant::ZERO,
+            flood: Flood::default(),
             watchers: Vec::new(),
         };
         if handler.is_unattended() {
@@ -162,23 +165,28 @@ impl<H: Handler> Port<H> {
         result
     }
 
-    /// Publishes, and the like: [`Port::command_at`] the pace of a burst for what needs no time and has nothing to say.
-    pub(crate) fn command_in_bursts<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine) -> T) -> T {
+    /// For commands that come by the million, have nothing to say and set no timer: publications of so many bytes.
+    ///
+    /// While they come one by one, each is written at once from this thread. A flood is gathered, and written by whoever
+    /// publishes when a chunk is full or a moment has passed; the driver looks after what is left at its end.
+    pub(crate) fn command_in_flood<T>(
+        self: &Arc<Self>,
+        bytes: usize,
+        command: impl FnOnce(&mut H::Machine) -> T,
+    ) -> T {
         let mut state = self.lock();
         let result = command(&mut state.machine);
-        self.sort_actions(&mut state);
+        self.take_actions(&mut state);
         if state.backlog.is_empty() || state.flushing {
             return result;
         }
-        let now = self.now();
-        if now.saturating_since(state.last_flush) < BURST {
+        if state.flood.gather(bytes, || self.now()) {
+            drop(state);
+            self.flush();
+        } else if state.flood.call_for_attention() {
             drop(state);
             self.shared.wake();
-            return result;
         }
-        state.last_flush = now;
-        drop(state);
-        self.flush();
         result
     }
 
@@ -233,7 +241,8 @@ impl<H: Handler> Port<H> {
         }
     }
 
-    fn sort_actions(&self, state: &mut State<H::Machine>) {
+    /// Sorts what the machine wants. False if it is for the driver, which has been woken.
+    fn take_actions(&self, state: &mut State<H::Machine>) -> bool {
         let mut wake = false;
         while let Some(action) = state.machine.poll_action() {
             match action {
@@ -246,8 +255,15 @@ impl<H: Handler> Port<H> {
         }
         if wake {
             self.shared.wake();
-        } else if let Some(due) = state.machine.poll_timeout() {
-            self.shared.wake_before(due);
+        }
+        !wake
+    }
+
+    fn sort_actions(&self, state: &mut State<H::Machine>) {
+        if self.take_actions(state) {
+            if let Some(due) = state.machine.poll_timeout() {
+                self.shared.wake_before(due);
+            }
         }
     }
 
@@ -458,7 +474,9 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.lock().machine.poll_timeout()
+        let mut state = self.lock();
+        let attention = state.flood.pay_attention().map(|wait| self.now() + wait);
+        [attention, state.machine.poll_timeout()].into_iter().flatten().min()
     }
 
     fn flush_backlog(&self) {
@@ -485,7 +503,8 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
 
     fn is_busy(&self) -> bool {
         let state = self.lock();
-        !state.deferred.is_empty() || (!state.backlog.is_empty() && !state.flushing)
+        let waiting = !state.backlog.is_empty() && !state.flushing && !state.flood.is_on();
+        waiting || !state.deferred.is_empty()
     }
 
     fn is_over(&self) -> bool {

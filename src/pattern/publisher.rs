@@ -19,7 +19,7 @@ use super::prefix::PrefixIndex;
 use super::set::PrefixSet;
 use crate::session::{LimitReached, Limits, Violation, LEAST_LOG_BYTES};
 use crate::wire::{
-    publish_frame_len, Frame, Gap, Lost, Prefixes, Publish, Start, LENGTH_BYTES, MAX_NAME_BYTES,
+    publish_frame_len, put_publish, Gap, Lost, Prefixes, Start, LENGTH_BYTES, MAX_NAME_BYTES,
 };
 
 /// What became of a publication.
@@ -250,7 +250,6 @@ impl Publisher {
         data: &[u8],
         mut tell: impl FnMut(&Log, u32, Option<u64>) -> i64,
     ) -> Result<Published, PublishError> {
-        let frame = Frame::Publish { header: Publish { seq: self.head, topic }, data };
         let len = self.check(topic, data)?;
         let seq = self.head;
         self.head += 1;
@@ -268,11 +267,9 @@ impl Publisher {
         }
         self.longest = self.longest.max(len);
         let total = LENGTH_BYTES + len as usize;
-        let slot = self.log.push_with(seq, total, |out| {
-            frame.encode(len, out).expect("the length was computed from this very frame");
-        });
+        let slot = self.log.push_with(seq, total, |out| put_publish(seq, topic, data, out));
         self.stats.stored += 1;
-        for peer in core::mem::take(&mut self.quiet) {
+        for peer in self.quiet.drain(..) {
             tell(&self.log, peer, None);
         }
         for peer in &self.matched {

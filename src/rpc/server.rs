@@ -99,12 +99,18 @@ impl RpcServer {
     }
 
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
+        {
+            // Only borrowed: this is done by the million.
+            let running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
+            let running = running.as_ref().ok_or(PublishError::Stopped)?;
+            let bytes = topic.len() + data.len();
+            match running.port.command_in_flood(bytes, |server| server.publish_on(stream, topic, data)) {
+                Err(PublishError::WouldBlock { .. }) if !running.driver.is_current() => {}
+                published => return published,
+            }
+        }
         let running = self.running().ok_or(PublishError::Stopped)?;
         let port = &running.port;
-        match port.command_in_bursts(|server| server.publish_on(stream, topic, data)) {
-            Err(PublishError::WouldBlock { .. }) if !running.driver.is_current() => {}
-            published => return published,
-        }
         loop {
             port.flush();
             let deadline = port.now() + self.inner.config.limits.block_timeout;

@@ -98,13 +98,36 @@ pub enum Event<T> {
 pub struct Subscription<T> {
     port: Arc<Port<SubscriptionHandler>>,
     batch: Batch,
+    reached: Reached,
+    linger: Duration,
+    types: PhantomData<fn() -> T>,
+}
+
+/// How far the events that were handed out have come.
+#[derive(Debug, Default)]
+struct Reached {
     position: u64,
     /// The life that the position belongs to.
     epoch: Option<u64>,
     /// The life that was met last; it has perhaps not put the set in force yet.
     met: Option<u64>,
-    linger: Duration,
-    types: PhantomData<fn() -> T>,
+}
+
+impl Reached {
+    fn note(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::Position(position) | EventKind::Lost { after: position, .. } => {
+                self.position = *position;
+            }
+            EventKind::Subscribed { position, .. } => (self.position, self.epoch) = (*position, self.met),
+            EventKind::Restarted { epoch, from } => (self.position, self.epoch) = (*from, Some(*epoch)),
+            EventKind::Connection(event) => {
+                if let ConnectionEvent::Connected { epoch, .. } = **event {
+                    self.met = Some(epoch);
+                }
+            }
+        }
+    }
 }
 
 impl<T: DeserializeOwned> Subscription<T> {
@@ -114,8 +137,12 @@ impl<T: DeserializeOwned> Subscription<T> {
         linger: Duration,
         place: Option<pattern::Place>,
     ) -> Self {
-        let (epoch, position) = (place.map(|place| place.epoch), place.map_or(0, |place| place.seq));
-        Subscription { port, batch: Batch::new(), position, epoch, met: None, linger, types: PhantomData }
+        let reached = Reached {
+            position: place.map_or(0, |place| place.seq),
+            epoch: place.map(|place| place.epoch),
+            met: None,
+        };
+        Subscription { port, batch: Batch::new(), reached, linger, types: PhantomData }
     }
 
     /// The next event; `None` when the subscription has ended.
@@ -143,6 +170,39 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.recv_timeout(Duration::ZERO)
     }
 
+    /// The next event as it came, its data as bytes, for a codec of your own: nothing is copied or allocated for it.
+    /// `None` if none comes in time, or when the subscription has ended.
+    ///
+    /// What [`Subscription::recv`] and this hand out is one stream: each event comes out of one of them.
+    pub fn recv_bytes(&mut self, timeout: Duration) -> Option<pattern::Event<'_>> {
+        if self.batch.is_read() {
+            let deadline = self.port.now() + timeout;
+            match self.next_batch(deadline) {
+                Some(true) => {}
+                Some(false) | None => return None,
+            }
+        }
+        let event = self.batch.next()?;
+        match &event {
+            pattern::Event::Message { seq, .. } => self.reached.position = seq + 1,
+            pattern::Event::Snapshot { .. } => {}
+            pattern::Event::Other(kind) => self.reached.note(kind),
+        }
+        Some(event)
+    }
+
+    /// Fetches what has come: true if there is something, false if there never will be, `None` if it took too long.
+    fn next_batch(&mut self, deadline: Instant) -> Option<bool> {
+        let batch = &mut self.batch;
+        self.port.wait_until(deadline, |machine| {
+            if machine.exchange(batch) {
+                Some(true)
+            } else {
+                machine.is_stopped().then_some(false)
+            }
+        })
+    }
+
     fn wait(&mut self, deadline: Instant) -> Waited<T> {
         loop {
             while !self.batch.is_read() {
@@ -150,15 +210,7 @@ impl<T: DeserializeOwned> Subscription<T> {
                     return Waited::Event(event);
                 }
             }
-            let batch = &mut self.batch;
-            let found = self.port.wait_until(deadline, |machine| {
-                if machine.exchange(batch) {
-                    Some(true)
-                } else {
-                    machine.is_stopped().then_some(false)
-                }
-            });
-            match found {
+            match self.next_batch(deadline) {
                 Some(true) => {}
                 Some(false) => return Waited::Ended,
                 None => return Waited::TimedOut,
@@ -170,7 +222,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     fn next_in_batch(&mut self) -> Option<Event<T>> {
         match self.batch.next()? {
             pattern::Event::Message { seq, topic, data } => {
-                self.position = seq + 1;
+                self.reached.position = seq + 1;
                 let topic = String::from(topic);
                 Some(match codec::decode(data) {
                     Ok(data) => Event::Message { topic, seq, data },
@@ -189,28 +241,14 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     fn other(&mut self, kind: EventKind) -> Option<Event<T>> {
+        self.reached.note(&kind);
         Some(match kind {
-            EventKind::Position(position) => {
-                self.position = position;
-                return None;
-            }
-            EventKind::Lost { before, after, lost } => {
-                self.position = after;
-                Event::Lost { before, after, lost }
-            }
-            EventKind::Subscribed { position, .. } => {
-                (self.position, self.epoch) = (position, self.met);
-                Event::Subscribed { position }
-            }
-            EventKind::Restarted { epoch, from } => {
-                (self.position, self.epoch) = (from, Some(epoch));
-                Event::Restarted { epoch, from }
-            }
+            EventKind::Position(_) => return None,
+            EventKind::Lost { before, after, lost } => Event::Lost { before, after, lost },
+            EventKind::Subscribed { position, .. } => Event::Subscribed { position },
+            EventKind::Restarted { epoch, from } => Event::Restarted { epoch, from },
             EventKind::Connection(event) => match *event {
-                ConnectionEvent::Connected { epoch, .. } => {
-                    self.met = Some(epoch);
-                    Event::Connected { epoch }
-                }
+                ConnectionEvent::Connected { epoch, .. } => Event::Connected { epoch },
                 ConnectionEvent::Disconnected { reason } => Event::Disconnected(reason),
                 ConnectionEvent::RetryIn { after, attempt, cause } => {
                     Event::RetryIn { after, attempt, cause }
@@ -292,19 +330,19 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     /// Everything matching below this position has been handed out by this iterator, as a message or as lost.
     pub fn position(&self) -> u64 {
-        self.position
+        self.reached.position
     }
 
     /// The life of the server that the position belongs to.
     pub fn epoch(&self) -> Option<u64> {
-        self.epoch
+        self.reached.epoch
     }
 
     /// Where it is: what [`SubscribeOptions::from`](crate::SubscribeOptions::from) takes to go on from here in another
     /// life of this program. To be saved when every event handed out so far was dealt with. `None` before the first
     /// server was met.
     pub fn place(&self) -> Option<pattern::Place> {
-        self.epoch.map(|epoch| pattern::Place { epoch, seq: self.position })
+        self.reached.epoch.map(|epoch| pattern::Place { epoch, seq: self.reached.position })
     }
 
     /// The connection is there.
@@ -354,6 +392,6 @@ impl<T> Drop for Subscription<T> {
 
 impl<T> core::fmt::Debug for Subscription<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Subscription").field("position", &self.position).field("epoch", &self.epoch).finish()
+        f.debug_struct("Subscription").field("reached", &self.reached).finish()
     }
 }

@@ -10,6 +10,7 @@ use super::headers::{
     Unsubscribe, Welcome,
 };
 use super::kind::Kind;
+use super::layout::split_publish;
 use super::{Error, TooLong, LENGTH_BYTES, MAGIC, MAX_NAME_BYTES, VERSION};
 
 /// One decoded frame, borrowing from the bytes that it came in.
@@ -93,7 +94,10 @@ impl<'a> Frame<'a> {
             Kind::Unsubscribe => Frame::Unsubscribe(header_only(kind, rest)?),
             Kind::Subscribed => Frame::Subscribed(header_only(kind, rest)?),
             Kind::Publish => {
-                let (header, data): (Publish<'a>, _) = header(kind, rest)?;
+                let (header, data) = match split_publish(rest) {
+                    Some((seq, topic, data)) => (Publish { seq, topic: utf8(kind, topic)? }, data),
+                    None => header(kind, rest)?,
+                };
                 name_within_limit(kind, header.topic)?;
                 Frame::Publish { header, data }
             }

@@ -55,11 +55,16 @@ impl Budget {
         self.positions = self.positions.saturating_add_signed(grown);
     }
 
+    /// Whether the memory of places is above its budget.
+    pub(crate) fn is_over(&self) -> bool {
+        self.positions > self.positions_limit
+    }
+
     /// If the memory of places is above its budget: the number of them above which one of so many followers gives up
     /// the older half of its own. Only who is behind holds many, so the slow ones pay.
     pub(crate) fn positions_to_shed_above(&self, followers: u64) -> Option<u64> {
         let fair = self.positions_limit / followers.max(1);
-        (self.positions > self.positions_limit).then_some(fair / 2)
+        self.is_over().then_some(fair / 2)
     }
 
     #[cfg(test)]

@@ -109,6 +109,9 @@ impl Server {
     /// If the memory of places in the logs is above its budget, whoever has many gives up the older half. Connected
     /// subscribers of a stream that loses nothing do not: publications wait for them.
     pub(super) fn shed_positions(&mut self) {
+        if !self.budget.is_over() {
+            return;
+        }
         let Some(above) = self.budget.positions_to_shed_above(self.streams.subscribers()) else { return };
         for (_, record) in self.records.iter_mut() {
             let connected = record.conn.is_some();

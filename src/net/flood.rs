@@ -1,0 +1,131 @@
+//! When a publication is written at once, and when it is gathered with others.
+
+use crate::time::{Duration, Instant};
+
+/// Tells a flood of publications from a few, and when what a flood has gathered is written.
+///
+/// A write costs some microseconds, whatever its size up to a chunk. So a publication that comes alone, or one of a few,
+/// is written at once; when they come faster than writes are worth, those between two writes go together. That is
+/// batching that comes from load: who publishes less often than the pace below never waits for anything.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    /// Writes that may still be made at once.
+    credit: u32,
+    last_write: Instant,
+    /// Bytes gathered since.
+    gathered: usize,
+    /// Publications gathered since the clock was last looked at.
+    unlooked: u32,
+    /// Something was gathered since the driver last paid attention.
+    is_waiting: bool,
+    /// The driver looks again in a while, so it need not be woken.
+    is_attended: bool,
+}
+
+/// A write at once is paid for by so much time without one.
+const PACE: Duration = Duration::from_micros(20);
+/// So many writes may come in quick succession.
+const MOST_CREDIT: u32 = 8;
+/// What has been gathered is written at the latest with the first publication after this.
+const GATHER_TIME: Duration = Duration::from_micros(50);
+/// The clock costs as much as a publication: it is asked with every so many of a flood.
+const LOOK_EVERY: u32 = 8;
+/// A chunk.
+const GATHER_BYTES: usize = 64 * 1024;
+/// The driver looks so often after what a flood may have left behind at its end.
+const ATTENTION: Duration = Duration::from_micros(200);
+
+impl Flood {
+    /// One more of so many bytes waits to be written. True: it is to be written now, with all the others.
+    pub(super) fn gather(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+        self.gathered = self.gathered.saturating_add(bytes);
+        self.unlooked += 1;
+        let is_full = self.gathered >= GATHER_BYTES;
+        if !is_full && self.is_attended && self.unlooked < LOOK_EVERY {
+            self.is_waiting = true;
+            return false;
+        }
+        let now = now();
+        self.unlooked = 0;
+        let since = now.saturating_since(self.last_write);
+        let earned = since.as_micros() / PACE.as_micros();
+        let credit = u128::from(self.credit).saturating_add(earned).min(u128::from(MOST_CREDIT));
+        self.credit = u32::try_from(credit).unwrap_or(MOST_CREDIT);
+        if !is_full && self.credit == 0 && since < GATHER_TIME {
+            self.is_waiting = true;
+            return false;
+        }
+        self.credit = self.credit.saturating_sub(1);
+        (self.last_write, self.gathered) = (now, 0);
+        true
+    }
+
+    /// Something was left to be written later. True: the driver does not know and has to be woken.
+    pub(super) fn call_for_attention(&mut self) -> bool {
+        !core::mem::replace(&mut self.is_attended, true)
+    }
+
+    /// A flood is on, and those who publish do the writing.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_attended
+    }
+
+    /// The driver is about to sleep: when it has to look again because of a flood. It has written what there was.
+    pub(super) fn pay_attention(&mut self) -> Option<Duration> {
+        self.is_attended &= core::mem::take(&mut self.is_waiting);
+        self.is_attended.then_some(ATTENTION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> impl FnOnce() -> Instant {
+        move || Instant::from_micros(micros)
+    }
+
+    #[test]
+    fn who_publishes_now_and_then_always_writes_at_once() {
+        let mut flood = Flood::default();
+        for n in 1..1_000 {
+            assert!(flood.gather(100, at(n * 20)));
+        }
+    }
+
+    #[test]
+    fn a_few_at_once_are_written_at_once_and_the_next_ones_together() {
+        let mut flood = Flood::default();
+        let written = (0..100).filter(|n| flood.gather(100, at(1_000 + n / 10))).count();
+        assert_eq!(written, 8);
+        assert!(flood.call_for_attention(), "the driver is woken");
+        assert!(!flood.call_for_attention(), "once");
+        assert!(flood.is_on());
+        // The clock is looked at from time to time, and what has been gathered for long enough is written.
+        let written = (0..16).filter(|_| flood.gather(100, at(1_070))).count();
+        assert_eq!(written, 2, "one for the time that has passed, one for the credit that it brought");
+    }
+
+    #[test]
+    fn a_full_chunk_is_written_whatever_the_clock_says() {
+        let mut flood = Flood::default();
+        (0..100).for_each(|_| {
+            flood.gather(1, at(1_000));
+        });
+        flood.call_for_attention();
+        let written = (0..10).filter(|_| flood.gather(16 * 1024, at(1_000))).count();
+        assert_eq!(written, 2);
+    }
+
+    #[test]
+    fn attention_ends_with_the_flood() {
+        let mut flood = Flood::default();
+        (0..100).for_each(|_| {
+            flood.gather(1, at(1_000));
+        });
+        flood.call_for_attention();
+        assert_eq!(flood.pay_attention(), Some(ATTENTION));
+        assert_eq!(flood.pay_attention(), None, "nothing was gathered meanwhile");
+        assert!(!flood.is_on());
+    }
+}
