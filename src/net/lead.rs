@@ -45,8 +45,10 @@ pub(crate) struct Lead {
 #[derive(Default)]
 struct State {
     leader: Leader,
-    /// Times that a waiter has taken the driver.
+    /// Times that somebody has taken the driver. Who gives it back looks whether somebody else has it by then.
     takeovers: u64,
+    /// It was left to a waiter, who has not taken it yet.
+    is_promised: bool,
     /// Those who would take it if it were free, oldest first.
     waiters: VecDeque<Thread>,
     /// The caretaker sleeps until it is told.
@@ -101,13 +103,14 @@ impl Lead {
             }
             let left = deadline.saturating_since(shared.clock.now());
             let driver = self.driver.get().and_then(Weak::upgrade);
-            if let Some(driver) = &driver {
+            // Where the caretaker is needed, nobody takes the driver before it.
+            if let Some(driver) = driver.as_ref().filter(|_| !self.urgent.load(Ordering::SeqCst)) {
                 if let Some(mut guard) = try_lock(driver) {
                     place.delist();
-                    self.begin();
+                    let turn = self.begin(Leader::Waiter);
                     let found = self.lead(&mut guard, shared, deadline, &mut look);
                     drop(guard);
-                    self.leave(shared);
+                    self.leave(turn, shared);
                     if found.is_some() || left.is_zero() {
                         return found;
                     }
@@ -121,6 +124,8 @@ impl Lead {
                 // It may have become free meanwhile; else whoever leaves it finds us.
                 continue;
             }
+            // Nobody asleep keeps a driver alive whose thread has ended.
+            drop(driver);
             thread::park_timeout(left.min(MOST_WAIT));
         }
     }
@@ -136,7 +141,8 @@ impl Lead {
         loop {
             let left = deadline.saturating_since(shared.clock.now());
             if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
-                // The caretaker meets the same, and says so.
+                // The caretaker meets the same, says so, and ends.
+                self.urgent.store(true, Ordering::SeqCst);
                 return None;
             }
             if let Some(found) = look() {
@@ -148,20 +154,24 @@ impl Lead {
         }
     }
 
-    fn begin(&self) {
+    fn begin(&self, leader: Leader) -> u64 {
         let mut state = self.lock();
-        state.leader = Leader::Waiter;
+        state.begin(leader);
         self.is_free.store(false, Ordering::SeqCst);
-        state.takeovers += 1;
+        state.takeovers
     }
 
-    /// The driver is free: whoever waits first takes it, or the caretaker, at its leisure.
-    fn leave(&self, shared: &Shared) {
+    /// The driver is free, unless somebody has taken it already: whoever waits first takes it, or the caretaker, at its
+    /// leisure.
+    fn leave(&self, turn: u64, shared: &Shared) {
         self.note_need(shared.clock.now());
         let mut state = self.lock();
+        if state.takeovers != turn {
+            return;
+        }
         state.leader = Leader::Nobody;
         self.is_free.store(true, Ordering::SeqCst);
-        if shared.is_called() {
+        if state.waiters.is_empty() && shared.is_called() {
             // Something has come since the last turn looked.
             self.urgent.store(true, Ordering::SeqCst);
         }
@@ -195,14 +205,14 @@ impl Lead {
             return;
         }
         let next = state.waiters.pop_front();
-        let tell = next.is_none()
-            && (state.caretaker_sleeps
-                || self.unattended.load(Ordering::SeqCst) > 0
-                || self.urgent.load(Ordering::SeqCst));
+        state.is_promised = next.is_some();
+        let alone = state.caretaker_sleeps || self.unattended.load(Ordering::SeqCst) > 0;
+        let tell = self.urgent.load(Ordering::SeqCst) || (next.is_none() && alone);
         drop(state);
         if let Some(next) = next {
             next.unpark();
-        } else if tell {
+        }
+        if tell {
             self.changed.notify_all();
         }
     }
@@ -232,7 +242,8 @@ impl Lead {
             let wait = match state.leader {
                 Leader::Waiter if looks < LOOKS => AWAY,
                 Leader::Waiter => MOST_WAIT,
-                _ if since >= AWAY || self.unattended.load(Ordering::SeqCst) > 0 => return,
+                _ if since >= AWAY => return,
+                _ if self.unattended.load(Ordering::SeqCst) > 0 && !state.is_promised => return,
                 _ => AWAY - since,
             };
             state.caretaker_sleeps = wait == MOST_WAIT;
@@ -246,27 +257,41 @@ impl Lead {
         }
     }
 
-    /// The caretaker has the driver. False: somebody waits for it, and is to have it.
-    pub(super) fn begin_care(&self) -> bool {
+    /// The caretaker has the driver. `None`: somebody waits for it, and is to have it.
+    pub(super) fn begin_care(&self) -> Option<u64> {
         self.urgent.store(false, Ordering::SeqCst);
         let mut state = self.lock();
-        let needed = state.waiters.is_empty();
-        if needed {
-            state.leader = Leader::Caretaker;
-            self.is_free.store(false, Ordering::SeqCst);
+        if !state.waiters.is_empty() {
+            return None;
         }
-        needed
+        state.begin(Leader::Caretaker);
+        self.is_free.store(false, Ordering::SeqCst);
+        Some(state.takeovers)
     }
 
     /// The caretaker has given the driver back, for one turn or for longer.
-    pub(super) fn end_care(&self, clock: &Clock) {
+    pub(super) fn end_care(&self, turn: Option<u64>, clock: &Clock) {
         let mut state = self.lock();
-        state.leader = Leader::Nobody;
-        self.is_free.store(true, Ordering::SeqCst);
+        match turn {
+            Some(turn) if state.takeovers != turn => return,
+            Some(_) => {
+                state.leader = Leader::Nobody;
+                self.is_free.store(true, Ordering::SeqCst);
+            }
+            None => {}
+        }
         if !state.waiters.is_empty() {
             self.note_need(clock.now());
             self.pass_on(state);
         }
+    }
+}
+
+impl State {
+    fn begin(&mut self, leader: Leader) {
+        self.leader = leader;
+        self.takeovers += 1;
+        self.is_promised = false;
     }
 }
 

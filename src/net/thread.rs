@@ -91,11 +91,12 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
     loop {
         shared.lead.await_leisure(&shared.clock);
         let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
-        if shared.lead.begin_care() {
+        let turn = shared.lead.begin_care();
+        if turn.is_some() {
             let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
             if let Err(error) = driver.turn(wait) {
                 log::warn!("driver-failed: {error}");
-                shared.lead.end_care(&shared.clock);
+                shared.lead.end_care(turn, &shared.clock);
                 return;
             }
         }
@@ -106,12 +107,12 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
         if control.finish.load(Ordering::SeqCst) {
             last = last.min(shared.clock.now() + LAST_WAIT);
             if driver.is_over() || shared.clock.now() >= last {
-                shared.lead.end_care(&shared.clock);
+                shared.lead.end_care(turn, &shared.clock);
                 return;
             }
         }
         drop(driver);
-        shared.lead.end_care(&shared.clock);
+        shared.lead.end_care(turn, &shared.clock);
     }
 }
 

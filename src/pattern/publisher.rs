@@ -18,9 +18,7 @@ use super::log::{Log, LogLimits, Slot};
 use super::prefix::PrefixIndex;
 use super::set::PrefixSet;
 use crate::session::{LimitReached, Limits, Violation, LEAST_LOG_BYTES};
-use crate::wire::{
-    publish_frame_len, put_publish, Gap, Lost, Prefixes, Start, LENGTH_BYTES, MAX_NAME_BYTES,
-};
+use crate::wire::{publish_frame_len, put_publish, Gap, Lost, Prefixes, Start, LENGTH_BYTES, MAX_NAME_BYTES};
 
 /// What became of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::vec::Vec;
 
 use mio::Waker;
 
-use crate::net::port::BoxedPort;
 use crate::net::lead::Lead;
+use crate::net::port::BoxedPort;
 use crate::net::{Address, Clock};
 use crate::time::Instant;
 

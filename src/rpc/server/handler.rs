@@ -49,7 +49,9 @@ impl Handler for ServerHandler {
         match place {
             None => {
                 let name = work.function.as_bytes();
-                port.command_at(Pace::InTurn, |server, _| server.reply(work.ticket, Status::UnknownFunction, name));
+                port.command_at(Pace::InTurn, |server, _| {
+                    server.reply(work.ticket, Status::UnknownFunction, name)
+                });
             }
             Some(Place::Inline) => {
                 let begun = port.now();

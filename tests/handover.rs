@@ -1,0 +1,176 @@
+//! Waiting threads turn the driver and hand it on: nothing is forgotten when they do, and nobody waits for nobody.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pulsewire::{CallOptions, Event, PendingCall, RpcClient, RpcServer};
+use support::{limits, LONG};
+
+/// A reply of so many bytes, told apart from others.
+fn reply(n: u64, len: usize) -> Vec<u8> {
+    n.to_le_bytes().into_iter().cycle().take(len).collect()
+}
+
+fn server() -> RpcServer {
+    RpcServer::builder()
+        .register_inline("reply", |(n, len): (u64, usize)| Ok(reply(n, len)))
+        .register("worker", |(n, len): (u64, usize)| Ok(reply(n, len)))
+        .bind("127.0.0.1:0")
+        .unwrap()
+}
+
+/// Sizes from nothing to what takes several turns to read.
+fn sizes() -> impl Iterator<Item = usize> {
+    [8, 8, 40_000, 8, 700_000, 8, 8, 70_000, 300_000, 8].into_iter().cycle()
+}
+
+#[test]
+fn bytes_left_in_the_kernel_by_one_leader_are_read_by_the_next() {
+    for polling in [Duration::ZERO, Duration::from_micros(50)] {
+        let server = server();
+        let client = RpcClient::builder()
+            .limits(limits(|limits| limits.polling = polling))
+            .connect(server.local_addr())
+            .unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..6u64 {
+                let client = &client;
+                scope.spawn(move || {
+                    let name = if thread % 2 == 0 { "reply" } else { "worker" };
+                    for (n, len) in (0..60).zip(sizes().skip(thread as usize)) {
+                        let n = thread << 32 | n;
+                        let options = CallOptions::new().timeout(LONG);
+                        let bytes: Vec<u8> = client.call_with(name, &(n, len), options).unwrap();
+                        assert!(bytes == reply(n, len), "another call's reply");
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn calls_that_nobody_waits_for_yet_are_served_while_others_come_and_go() {
+    let server = server();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _: Vec<u8> = client.call("reply", &(1u64, 8usize)).unwrap();
+                    std::thread::sleep(Duration::from_micros(700));
+                }
+            });
+        }
+        for round in 0..20u64 {
+            let started: Vec<PendingCall<Vec<u8>>> = (0..50)
+                .zip(sizes())
+                .map(|(n, len)| {
+                    let options = CallOptions::new().timeout(LONG);
+                    client.start_call("worker", &(round << 32 | n, len.min(50_000)), options).unwrap()
+                })
+                .collect();
+            // Without anybody waiting for them they are sent and answered.
+            support::eventually("answers", || started.iter().all(PendingCall::is_ready));
+            for ((n, len), call) in (0..50).zip(sizes()).zip(started) {
+                assert!(call.wait().unwrap() == reply(round << 32 | n, len.min(50_000)));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_call_that_is_dropped_has_been_sent() {
+    let (sender, ran) = std::sync::mpsc::channel::<u32>();
+    let sender = std::sync::Mutex::new(sender);
+    let server = RpcServer::builder()
+        .register("note", move |n: u32| Ok(sender.lock().unwrap().send(n)?))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    assert!(client.wait_connected(LONG));
+    for n in 0..100u32 {
+        drop(client.start_call::<_, ()>("note", &n, CallOptions::new()).unwrap());
+    }
+    for n in 0..100 {
+        assert_eq!(ran.recv_timeout(LONG), Ok(n));
+    }
+}
+
+#[test]
+fn readers_and_callers_of_one_client_lead_in_turns_and_miss_nothing() {
+    const COUNT: u64 = 3_000;
+    let server = server();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    let (sender, seen) = std::sync::mpsc::channel();
+    client
+        .on_event::<u64>("called.", move |event| {
+            if let Event::Message { data, .. } = event {
+                sender.send(data).unwrap();
+            }
+        })
+        .unwrap();
+    let mut readers: Vec<_> = (0..3)
+        .map(|_| client.subscribe_and_wait::<u64>("tick.", LONG).unwrap().expect("subscribed"))
+        .collect();
+    support::eventually("the callback's subscription", || server.stats().machine.publisher.subscribers == 4);
+    std::thread::scope(|scope| {
+        for reader in &mut readers {
+            scope.spawn(move || {
+                let mut expected = 0;
+                while expected < COUNT {
+                    if let Event::Message { data, .. } = reader.recv_timeout(LONG).expect("a tick") {
+                        assert_eq!(data, expected);
+                        expected += 1;
+                    }
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for n in 0..500u64 {
+                    let _: Vec<u8> = client.call("reply", &(n, 8usize)).unwrap();
+                }
+            });
+        }
+        for n in 0..COUNT {
+            server.publish("tick.a", &n).unwrap();
+            server.publish("called.a", &n).unwrap();
+            if n % 64 == 0 {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        }
+    });
+    for n in 0..COUNT {
+        assert_eq!(seen.recv_timeout(LONG), Ok(n));
+    }
+}
+
+#[test]
+fn a_client_that_is_stopped_while_others_lead_lets_go_of_its_connections() {
+    let server = RpcServer::builder()
+        .register("never", |(): ()| -> pulsewire::FunctionResult<()> {
+            std::thread::sleep(Duration::from_millis(300));
+            Ok(())
+        })
+        .bind("127.0.0.1:0")
+        .unwrap();
+    for _ in 0..5 {
+        let client = RpcClient::connect(server.local_addr()).unwrap();
+        let mut subscription = client.subscribe_and_wait::<u64>("", LONG).unwrap().expect("subscribed");
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| client.call::<_, ()>("never", &()).unwrap_err());
+            }
+            let reader = scope.spawn(move || while subscription.recv().is_some() {});
+            support::eventually("a call under way", || client.stats().calls.in_flight >= 3);
+            client.stop();
+            reader.join().unwrap();
+        });
+    }
+    support::eventually("nobody", || server.stats().machine.connections == 0);
+}
