@@ -56,9 +56,18 @@
 //!
 //! An [`RpcServer`] has its driver and one thread per lane of functions; an [`RpcClient`] has its driver, and a
 //! dispatcher once there are callbacks; a resolver's thread comes with the first name to resolve. They are named
-//! `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread; while one
-//! thread is in a system call others append, so batches come from load and never from a timer. No lock is held across a
-//! system call on a socket, and no code of the user's runs under one: functions, callbacks, `Serialize`.
+//! `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread, and while it
+//! waits it turns the client's driver itself, reading for everybody, so that an answer wakes one thread and not two; the
+//! driver's own thread is the caretaker that does so while nobody waits. Before a thread sleeps it polls for a short
+//! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)).
+//!
+//! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row
+//! are written at once, a flood is gathered for at most 50 us or a chunk of 64 KiB, and its last ones for at most 200 us.
+//! Calls begun without waiting for them, in quick succession, are written together when one of them is waited for or
+//! dropped, with the first one begun 20 us after the last write, or half a millisecond later.
+//!
+//! No lock is held across a system call on a socket, and no code of the user's runs under one: functions, callbacks,
+//! `Serialize`.
 //!
 //! # Limits
 //!

@@ -9,6 +9,8 @@
 //!        +---> whoever finds something to write becomes the flusher; the others append and go on
 //! ```
 //!
+//! A client's driver is turned by whoever waits for what it brings, and by its own thread while nobody does (`lead`).
+//!
 //! The lock is never held across a system call on a socket, and no user code runs under it. Frames are never looked
 //! into here: between the socket's bytes and the machine's frames lie two calls (`handle_bytes` and the chunk that
 //! `poll_transmit` lends), and that is where an encryption layer will go.

@@ -37,8 +37,11 @@ impl Marks {
         prefixes.for_each(|prefix| self.add(prefix, ticket));
     }
 
+    /// It is no longer in the set. What has been asked for comes all the same, and is waited for.
     pub(super) fn remove(&mut self, prefix: &str) {
-        self.prefixes.remove(prefix);
+        if self.prefixes.get(prefix) == Some(&Self::NOT_SENT) {
+            self.prefixes.remove(prefix);
+        }
     }
 
     /// A handshake has asked for all of them.

@@ -171,6 +171,28 @@ fn refresh_asks_for_all_in_as_many_frames_as_it_takes_and_the_last_answer_ends_i
 }
 
 #[test]
+fn snapshot_of_a_prefix_that_was_given_up_meanwhile_is_no_mistake_of_the_servers() {
+    let mut hand = with(SubscribeOptions::default().snapshot(), "a");
+    let conn = greet(&mut hand, EPOCH);
+    let ticket = asked(&mut hand, conn)[0].0;
+    hand.deliver(conn, subscribed(ticket, 5));
+    let added = hand.machine.subscribe("b").unwrap();
+    asked(&mut hand, conn);
+    let removed = hand.machine.unsubscribe("b").unwrap();
+    hand.deliver(conn, last(1, "b")).deliver(conn, subscribed(added, 5));
+    hand.deliver(conn, subscribed(removed, 5)).deliver(conn, publish(5, "a"));
+    assert_eq!(hand.machine.stats().received, 1);
+    // Away, it is not even asked for.
+    hand.lose(conn, StreamEnd::Reset);
+    hand.machine.subscribe("c").unwrap();
+    hand.machine.unsubscribe("c").unwrap();
+    let then = hand.now + Duration::from_millis(100);
+    hand.at(then.as_micros() / 1_000);
+    let conn = greet(&mut hand, EPOCH);
+    assert!(asked(&mut hand, conn).iter().all(|(_, _, marked, _)| !marked));
+}
+
+#[test]
 fn refresh_while_away_rides_on_the_handshake() {
     let (mut hand, conn) = following();
     hand.lose(conn, StreamEnd::Reset);
