@@ -35,13 +35,12 @@ pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
     head[..4].copy_from_slice(&len.to_le_bytes());
     head[4] = super::Kind::Publish as u8;
     head[5..13].copy_from_slice(&seq.to_le_bytes());
-    let topic_len = topic.len();
-    let low = (topic_len & 0x7f) as u8;
-    let used = if topic_len < 128 {
-        head[13] = low;
+    let topic_len = u8::try_from(topic.len()).expect("a topic within its limit");
+    let used = if topic_len < 0x80 {
+        head[13] = topic_len;
         14
     } else {
-        (head[13], head[14]) = (low | 0x80, (topic_len >> 7) as u8);
+        (head[13], head[14]) = (topic_len, 1);
         15
     };
     out.extend_from_slice(&head[..used]);
