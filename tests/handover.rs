@@ -35,11 +35,11 @@ fn bytes_left_in_the_kernel_by_one_leader_are_read_by_the_next() {
             .connect(server.local_addr())
             .unwrap();
         std::thread::scope(|scope| {
-            for thread in 0..6u64 {
+            for (thread, first) in (0..6u64).zip(0..) {
                 let client = &client;
                 scope.spawn(move || {
                     let name = if thread % 2 == 0 { "reply" } else { "worker" };
-                    for (n, len) in (0..60).zip(sizes().skip(thread as usize)) {
+                    for (n, len) in (0..60).zip(sizes().skip(first)) {
                         let n = thread << 32 | n;
                         let options = CallOptions::new().timeout(LONG);
                         let bytes: Vec<u8> = client.call_with(name, &(n, len), options).unwrap();
