@@ -1,8 +1,9 @@
 //! A machine behind its lock, and the connections that bytes move over for it.
 
-use std::boxed::Box;
+mod driven;
+
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::vec::Vec;
@@ -13,6 +14,7 @@ use super::flood::Flood;
 use super::Shared;
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
+pub(crate) use driven::{BoxedPort, Readiness};
 
 /// What is done with what a machine has to say.
 pub(crate) trait Handler: Send + Sync + Sized + 'static {
@@ -357,165 +359,9 @@ impl<H: Handler> Drop for Port<H> {
     }
 }
 
-/// What a read found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// There may be more.
-    More,
-    /// Nothing more until the kernel says so, or the machine wants none.
-    Done,
-}
-
-/// A port as the driver sees it, whatever its machine is.
-pub(crate) trait AnyPort: Send + Sync {
-    /// A connection was accepted: what the machine calls it, if there is room.
-    fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId>;
-    /// A dial succeeded or failed.
-    fn dialled(&self, conn: ConnId, result: Result<(), crate::pattern::DialError>);
-    fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>);
-    /// Reads once. `closed`: the kernel has said that the peer's side has ended, so read on until the end.
-    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness;
-    /// The kernel has room for more.
-    fn writable(&self, conn: ConnId);
-    /// Fires timers if they are due.
-    fn timers(&self, now: Instant);
-    /// When the next one is due.
-    fn next_timeout(&self) -> Option<Instant>;
-    /// Writes what waits.
-    fn flush_backlog(&self);
-    /// The next thing that only the driver can do.
-    fn poll_deferred(&self) -> Option<Action>;
-    /// Shuts our side of a connection down.
-    fn shutdown(&self, conn: ConnId);
-    /// Lets a connection go.
-    fn close(&self, conn: ConnId);
-    /// Work waits for the driver: it must not sleep.
-    fn is_busy(&self) -> bool;
-    /// The port can go.
-    fn is_over(&self) -> bool;
-}
-
-impl<H: Handler> AnyPort for Arc<Port<H>> {
-    fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId> {
-        let now = self.now();
-        let mut state = self.lock();
-        let conn = state.machine.handle_accepted(now, peer);
-        self.settle(state);
-        conn
-    }
-
-    fn dialled(&self, conn: ConnId, result: Result<(), crate::pattern::DialError>) {
-        let now = self.now();
-        let mut state = self.lock();
-        match result {
-            Ok(()) => state.machine.handle_connected(now, conn),
-            Err(error) => state.machine.handle_dial_failed(now, conn, error),
-        }
-        self.settle(state);
-    }
-
-    fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>) {
-        self.add_conn(conn, stream);
-    }
-
-    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {
-        let stream = {
-            let state = self.lock();
-            match state.conns.get(&conn) {
-                Some(entry) if state.machine.wants_read(conn) => Arc::clone(&entry.stream),
-                _ => return Readiness::Done,
-            }
-        };
-        let result = read_some(&stream, buffer);
-        let now = self.now();
-        let mut state = self.lock();
-        state.machine.handle_wall_clock(super::Clock::wall_clock_ns());
-        let mut readiness = Readiness::Done;
-        match result {
-            Ok(0) => self.ended(&mut state, now, conn, StreamEnd::Eof),
-            Ok(read) => {
-                state.machine.handle_bytes(now, conn, &buffer[..read]);
-                if read == buffer.len() || closed {
-                    readiness = Readiness::More;
-                } else {
-                    state.machine.handle_drained(now, conn);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                state.machine.handle_drained(now, conn)
-            }
-            Err(error) => self.ended(&mut state, now, conn, how_it_ended(&error)),
-        }
-        self.settle(state);
-        readiness
-    }
-
-    fn writable(&self, conn: ConnId) {
-        let mut state = self.lock();
-        let inner = &mut *state;
-        if let Some(entry) = inner.conns.get_mut(&conn) {
-            entry.became_writable = true;
-            if !entry.writable {
-                entry.writable = !entry.writing;
-                if entry.writable {
-                    inner.backlog.push_back(conn);
-                }
-            }
-        }
-    }
-
-    fn timers(&self, now: Instant) {
-        let mut state = self.lock();
-        if state.machine.poll_timeout().is_some_and(|due| due <= now) {
-            state.machine.handle_wall_clock(super::Clock::wall_clock_ns());
-            state.machine.handle_timeout(now);
-            self.settle(state);
-        }
-    }
-
-    fn next_timeout(&self) -> Option<Instant> {
-        let mut state = self.lock();
-        let attention = state.flood.pay_attention().map(|wait| self.now() + wait);
-        [attention, state.machine.poll_timeout()].into_iter().flatten().min()
-    }
-
-    fn flush_backlog(&self) {
-        self.flush();
-    }
-
-    fn poll_deferred(&self) -> Option<Action> {
-        self.lock().deferred.pop_front()
-    }
-
-    fn shutdown(&self, conn: ConnId) {
-        let stream = self.lock().conns.get(&conn).map(|entry| Arc::clone(&entry.stream));
-        if let Some(stream) = stream {
-            // It may be gone already; then the next read says so.
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-        }
-    }
-
-    fn close(&self, conn: ConnId) {
-        let gone = self.lock().conns.remove(&conn);
-        drop(gone);
-        self.lock().wake_watchers();
-    }
-
-    fn is_busy(&self) -> bool {
-        let state = self.lock();
-        let waiting = !state.backlog.is_empty() && !state.flushing && !state.flood.is_on();
-        waiting || !state.deferred.is_empty()
-    }
-
-    fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.deferred.is_empty() && state.conns.is_empty() && self.handler.is_over(&state.machine)
-    }
-}
-
 impl<H: Handler> Port<H> {
     /// The connection has ended, from outside; its machine hears of it when the write token is back.
-    fn ended(&self, state: &mut State<H::Machine>, now: Instant, conn: ConnId, how: StreamEnd) {
+    pub(super) fn ended(&self, state: &mut State<H::Machine>, now: Instant, conn: ConnId, how: StreamEnd) {
         match state.conns.get_mut(&conn) {
             Some(entry) if entry.writing => entry.ended = Some(how),
             _ => state.machine.handle_closed(now, conn, how),
@@ -533,16 +379,7 @@ fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-fn how_it_ended(error: &io::Error) -> StreamEnd {
+pub(super) fn how_it_ended(error: &io::Error) -> StreamEnd {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
             StreamEnd::Reset
@@ -573,6 +410,3 @@ impl<M: Machine + Send + 'static> Handler for Bare<M> {
         false
     }
 }
-
-/// Ports in a driver.
-pub(crate) type BoxedPort = Box<dyn AnyPort>;
