@@ -174,3 +174,64 @@ fn a_client_that_is_stopped_while_others_lead_lets_go_of_its_connections() {
     }
     support::eventually("nobody", || server.stats().machine.connections == 0);
 }
+
+#[test]
+fn somebody_who_only_begins_calls_gets_their_answers() {
+    let server = server();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    assert!(client.wait_connected(LONG));
+    let begin =
+        || client.start_call::<_, Vec<u8>>("reply", &(1u64, 8usize), CallOptions::new().timeout(LONG));
+    let mut first = None;
+    let mut refused = 0;
+    // One after the other without a pause, so that nobody but the caretaker ever has a reason to read.
+    support::eventually("an answer", || {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_micros(100) {}
+        match begin() {
+            Ok(call) => first.get_or_insert(call).is_ready(),
+            Err(_) => {
+                refused += 1;
+                first.as_ref().is_some_and(PendingCall::is_ready)
+            }
+        }
+    });
+    assert!(refused < 1_000, "the table was full although all was answered");
+}
+
+#[test]
+fn what_a_flood_leaves_behind_is_written_at_its_end() {
+    // No heartbeat comes to the rescue.
+    let patient = limits(|limits| {
+        limits.heartbeat_interval = Duration::from_secs(600);
+        limits.heartbeat_timeout = Duration::from_secs(1_800);
+    });
+    let server = RpcServer::builder().limits(patient.clone()).bind("127.0.0.1:0").unwrap();
+    let mut readers: Vec<_> = (0..2)
+        .map(|_| {
+            let client = RpcClient::builder().limits(patient.clone()).connect(server.local_addr()).unwrap();
+            let reader = client.subscribe_and_wait::<Vec<u8>>("", LONG).unwrap().expect("subscribed");
+            (client, reader)
+        })
+        .collect();
+    for round in 0..20u64 {
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let data = vec![7u8; 100];
+                (0..20_000).map(|_| server.publish("t", &data).unwrap().seq).last().expect("some")
+            });
+            let (_, quick) = &mut readers[0];
+            while !flood.is_finished() {
+                quick.recv_bytes(Duration::from_millis(1));
+            }
+            let last = flood.join().unwrap();
+            // The other one begins to read when it is over, or a little before or after.
+            std::thread::sleep(Duration::from_micros(100 * (round % 5)));
+            for (_, reader) in &mut readers {
+                while (&*reader).position() <= last {
+                    assert!(reader.recv_bytes(LONG).is_some(), "what is left is never written");
+                }
+            }
+        });
+    }
+}

@@ -32,8 +32,8 @@ const GATHER_TIME: Duration = Duration::from_micros(50);
 const LOOK_EVERY: u32 = 8;
 /// A chunk.
 const GATHER_BYTES: usize = 64 * 1024;
-/// The driver looks so often after what a flood may have left behind at its end.
-const ATTENTION: Duration = Duration::from_micros(200);
+/// The driver looks so often after what a flood may have left behind at its end: the kernel's poll counts milliseconds.
+const ATTENTION: Duration = Duration::from_millis(1);
 
 impl Flood {
     /// One more of so many bytes waits to be written. True: it is to be written now, with all the others.
@@ -68,6 +68,11 @@ impl Flood {
     /// A flood is on, and those who publish do the writing.
     pub(super) fn is_on(&self) -> bool {
         self.is_attended
+    }
+
+    /// More waits than one publisher could write: the driver goes on with it, whatever else comes.
+    pub(super) fn leave_to_driver(&mut self) {
+        self.is_attended = false;
     }
 
     /// The driver is about to sleep: when it has to look again because of a flood. It has written what there was.

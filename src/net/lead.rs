@@ -36,8 +36,8 @@ pub(crate) struct Lead {
     urgent: AtomicBool,
     /// Nobody turns the driver, or sleeps in it. Written under the lock.
     is_free: AtomicBool,
-    /// When somebody last needed it who will need it again: in microseconds and one more, 0 for never.
-    needed_at: AtomicU64,
+    /// When it was last freed, or promised to somebody: in microseconds and one more, 0 for never.
+    freed_at: AtomicU64,
     /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
     unattended: AtomicUsize,
 }
@@ -105,12 +105,12 @@ impl Lead {
             let driver = self.driver.get().and_then(Weak::upgrade);
             // Where the caretaker is needed, nobody takes the driver before it.
             if let Some(driver) = driver.as_ref().filter(|_| !self.urgent.load(Ordering::SeqCst)) {
-                if let Some(mut guard) = try_lock(driver) {
+                if let Some(guard) = try_lock(driver) {
                     place.delist();
                     let turn = self.begin(Leader::Waiter);
-                    let found = self.lead(&mut guard, shared, deadline, &mut look);
-                    drop(guard);
-                    self.leave(turn, shared);
+                    let mut led = Led { lead: self, shared, turn, guard: Some(guard) };
+                    let found = self.lead(led.driver(), shared, deadline, &mut look);
+                    drop(led);
                     if found.is_some() || left.is_zero() {
                         return found;
                     }
@@ -164,7 +164,7 @@ impl Lead {
     /// The driver is free, unless somebody has taken it already: whoever waits first takes it, or the caretaker, at its
     /// leisure.
     fn leave(&self, turn: u64, shared: &Shared) {
-        self.note_need(shared.clock.now());
+        self.note_freed(shared.clock.now());
         let mut state = self.lock();
         if state.takeovers != turn {
             return;
@@ -178,18 +178,14 @@ impl Lead {
         self.pass_on(state);
     }
 
-    fn note_need(&self, now: Instant) {
-        self.needed_at.store(now.as_micros().saturating_add(1), Ordering::SeqCst);
+    fn note_freed(&self, now: Instant) {
+        self.freed_at.store(now.as_micros().saturating_add(1), Ordering::SeqCst);
     }
 
-    /// A caller goes on without having written: it will write itself, a moment later, or when it waits. The caretaker
-    /// stays away meanwhile, and is there soon if the caller is not. False: nobody but the driver's thread can do it.
-    pub(super) fn leave_to_caller(&self, shared: &Shared) -> bool {
-        if self.driver.get().is_none() {
-            return false;
-        }
-        self.note_need(shared.clock.now());
-        self.is_free.load(Ordering::SeqCst)
+    /// Whether a caller may go on without having written: it will write itself, a moment later, or when it waits; if it
+    /// does not, the caretaker comes soon. False: whoever has the driver is to be told.
+    pub(super) fn is_left_to_callers(&self) -> bool {
+        self.driver.get().is_some() && self.is_free.load(Ordering::SeqCst)
     }
 
     /// Sees to it that somebody turns the driver soon, if nobody does. Whoever does is woken by other means.
@@ -235,7 +231,7 @@ impl Lead {
         let mut state = self.lock();
         let mut takeovers = state.takeovers;
         while !self.urgent.load(Ordering::SeqCst) {
-            let since = match self.needed_at.load(Ordering::SeqCst) {
+            let since = match self.freed_at.load(Ordering::SeqCst) {
                 0 => AWAY,
                 at => clock.now().saturating_since(Instant::from_micros(at - 1)),
             };
@@ -281,7 +277,7 @@ impl Lead {
             None => {}
         }
         if !state.waiters.is_empty() {
-            self.note_need(clock.now());
+            self.note_freed(clock.now());
             self.pass_on(state);
         }
     }
@@ -292,6 +288,28 @@ impl State {
         self.leader = leader;
         self.takeovers += 1;
         self.is_promised = false;
+    }
+}
+
+/// A waiter's hold on the driver: given up in good order also if a turn panics.
+struct Led<'a> {
+    lead: &'a Lead,
+    shared: &'a Shared,
+    turn: u64,
+    /// There until the end.
+    guard: Option<MutexGuard<'a, Driver>>,
+}
+
+impl Led<'_> {
+    fn driver(&mut self) -> &mut Driver {
+        self.guard.as_mut().expect("it is let go at the end only")
+    }
+}
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.lead.leave(self.turn, self.shared);
     }
 }
 
@@ -343,12 +361,30 @@ impl Drop for Place<'_> {
     }
 }
 
+/// The driver, for whoever waits until it is free.
+pub(super) fn lock(driver: &Mutex<Driver>) -> MutexGuard<'_, Driver> {
+    driver.lock().unwrap_or_else(|poisoned| {
+        driver.clear_poison();
+        recovered(poisoned.into_inner())
+    })
+}
+
+/// There was a panic in the middle of a turn. The machines are judged by their own locks; what was announced and not
+/// read may be forgotten, so everything is looked at.
+fn recovered(mut driver: MutexGuard<'_, Driver>) -> MutexGuard<'_, Driver> {
+    log::warn!("driver-poisoned: a panic in the middle of a turn");
+    driver.look_at_everything();
+    driver
+}
+
 fn try_lock(driver: &Mutex<Driver>) -> Option<MutexGuard<'_, Driver>> {
     match driver.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::WouldBlock) => None,
-        // A panic in the middle of a turn; the machines behind it are judged by their own locks.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::Poisoned(poisoned)) => {
+            driver.clear_poison();
+            Some(recovered(poisoned.into_inner()))
+        }
     }
 }
 

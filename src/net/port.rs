@@ -160,36 +160,37 @@ impl<H: Handler> Port<H> {
         match pace {
             Pace::AtOnce => self.flush(),
             Pace::Burst if !burst => self.flush(),
-            Pace::Burst if self.shared.lead.leave_to_caller(&self.shared) => {}
+            Pace::Burst if self.shared.lead.is_left_to_callers() => {}
             Pace::Burst => self.shared.wake(),
             Pace::InTurn => {}
         }
         result
     }
 
-    /// For commands that come by the million, have nothing to say and set no timer: publications of so many bytes.
+    /// For commands that come by the million, have nothing to say and set no timer: publications of so many bytes. True:
+    /// there is something to write, and [`Port::flush`] is to be called.
     ///
-    /// While they come one by one, each is written at once from this thread. A flood is gathered, and written by whoever
-    /// publishes when a chunk is full or a moment has passed; the driver looks after what is left at its end.
+    /// While they come one by one, each is written at once. A flood is gathered, and written by whoever publishes when a
+    /// chunk is full or a moment has passed; the driver looks after what is left at its end.
     pub(crate) fn command_in_flood<T>(
-        self: &Arc<Self>,
+        &self,
         bytes: usize,
         command: impl FnOnce(&mut H::Machine) -> T,
-    ) -> T {
+    ) -> (T, bool) {
         let mut state = self.lock();
         let result = command(&mut state.machine);
         self.take_actions(&mut state);
         if state.backlog.is_empty() || state.flushing {
-            return result;
+            return (result, false);
         }
         if state.flood.gather(bytes, || self.now()) {
-            drop(state);
-            self.flush();
-        } else if state.flood.call_for_attention() {
+            return (result, true);
+        }
+        if state.flood.call_for_attention() {
             drop(state);
             self.shared.wake();
         }
-        result
+        (result, false)
     }
 
     /// Looks for something in the machine and, if it is there, does and writes what comes of having found it: reading
@@ -292,6 +293,9 @@ impl<H: Handler> Port<H> {
         }
         state.flushing = false;
         let unfinished = !state.backlog.is_empty();
+        if unfinished {
+            state.flood.leave_to_driver();
+        }
         self.settle(state);
         if unfinished {
             self.shared.wake();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
-use super::{Driver, Shared};
+use super::{lead, Driver, Shared};
 use crate::time::{Duration, Instant};
 
 /// A driver on a thread of its own.
@@ -90,7 +90,7 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
     let mut last = Instant::NEVER;
     loop {
         shared.lead.await_leisure(&shared.clock);
-        let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut driver = lead::lock(driver);
         let turn = shared.lead.begin_care();
         if turn.is_some() {
             let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));

@@ -110,9 +110,8 @@ impl Follower {
     }
 
     /// The set is complete, and an account begins at this position, which is the head or one that the log replays
-    /// from: there the answer to `ticket` has its place. Returns by how many places the memory of places grew.
-    pub(crate) fn begin(&mut self, log: &Log, position: u64, slot: Slot, ticket: u64) -> i64 {
-        let before = self.positions();
+    /// from: there the answer to `ticket` has its place.
+    pub(crate) fn begin(&mut self, log: &Log, position: u64, slot: Slot, ticket: u64) {
         self.reached = position;
         self.account_start = (position, slot);
         self.account_matched = 0;
@@ -128,14 +127,12 @@ impl Follower {
             self.account_matched = pending.len() as u64;
             Follow::Matched { written: VecDeque::new(), taken: VecDeque::new(), pending, dropped: 0 }
         };
-        grown(before, self.positions())
     }
 
     /// The subscriber is back and has everything matching below `next_seq`, `accounted` messages in this account: the
-    /// rest is pending again as far as the log has it, and what it has not is an exact gap. Returns by how many
-    /// places the memory of places grew; `None` if the numbers cannot be.
-    pub(crate) fn resume(&mut self, log: &Log, head: u64, next_seq: u64, accounted: u64) -> Option<i64> {
-        let before = self.positions();
+    /// rest is pending again as far as the log has it, and what it has not is an exact gap. `None` if the numbers
+    /// cannot be.
+    pub(crate) fn resume(&mut self, log: &Log, head: u64, next_seq: u64, accounted: u64) -> Option<()> {
         let (start, start_slot) = self.account_start;
         if next_seq < start || next_seq > head {
             return None;
@@ -186,7 +183,7 @@ impl Follower {
         }
         self.replays = true;
         self.reached = next_seq;
-        Some(grown(before, self.positions()))
+        Some(())
     }
 
     /// The slot below which places that were pending have been given up; 0 if none were.
@@ -561,6 +558,7 @@ fn matches_frame(set: &PrefixSet, log: &Log, slot: Slot) -> bool {
     }
 }
 
-fn grown(before: u64, after: u64) -> i64 {
+/// By how many places their memory grew.
+pub(crate) fn grown(before: u64, after: u64) -> i64 {
     i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX)
 }

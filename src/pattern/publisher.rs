@@ -15,7 +15,7 @@ pub(crate) use last::LastValues;
 pub use options::{Retain, SlowPolicy, StreamError, StreamId, StreamOptions};
 pub use outcome::{PublishError, Published, PublisherStats};
 
-use super::follower::Follower;
+use super::follower::{grown, Follower};
 use super::log::{Log, LogLimits, Slot};
 use super::prefix::PrefixIndex;
 use super::set::PrefixSet;
@@ -273,17 +273,20 @@ impl Publisher {
         if let (true, Start::Resume { next_seq, accounted }) =
             (back && matches!(start, Start::Resume { next_seq, .. } if heard(next_seq)), start)
         {
+            let held = follower.positions();
             let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
+            // Also where the numbers cannot be: some places may have been given up by then.
+            budget.note_positions(grown(held, follower.positions()));
             self.exchange(budget, follower, peer, set);
-            let grown = resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
-            budget.note_positions(grown);
+            resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
             follower.acknowledge(ticket, &self.log, self.head);
             return Ok(None);
         }
         self.exchange(budget, follower, peer, set);
         let (position, slot) = self.replay_from(start);
-        let grown = follower.begin(&self.log, position, slot, ticket);
-        budget.note_positions(grown);
+        let held = follower.positions();
+        follower.begin(&self.log, position, slot, ticket);
+        budget.note_positions(grown(held, follower.positions()));
         if !back {
             self.stats.subscribers += 1;
             if follower.is_everything() {

@@ -16,7 +16,8 @@ use super::codec;
 use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
 use crate::pattern::{
-    PublishError, Published, PublisherStats, Refusal, ServerStats, StreamError, StreamId, StreamOptions,
+    PublishError, Published, PublisherStats, Refusal, Server, ServerStats, StreamError, StreamId,
+    StreamOptions,
 };
 use builder::Config;
 pub use builder::{BindError, RpcServerBuilder};
@@ -99,15 +100,22 @@ impl RpcServer {
     }
 
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        {
-            // Only borrowed: this is done by the million.
+        let (published, to_flush) = {
+            // Only borrowed, this is done by the million; and not while anything is written or said.
             let running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
             let running = running.as_ref().ok_or(PublishError::Stopped)?;
             let bytes = topic.len() + data.len();
-            match running.port.command_in_flood(bytes, |server| server.publish_on(stream, topic, data)) {
-                Err(PublishError::WouldBlock { .. }) if !running.driver.is_current() => {}
-                published => return published,
+            let publish = |server: &mut Server| server.publish_on(stream, topic, data);
+            match running.port.command_in_flood(bytes, publish) {
+                (Err(PublishError::WouldBlock { .. }), _) if !running.driver.is_current() => (None, None),
+                (published, flush) => (Some(published), flush.then(|| Arc::clone(&running.port))),
             }
+        };
+        if let Some(port) = to_flush {
+            port.flush();
+        }
+        if let Some(published) = published {
+            return published;
         }
         let running = self.running().ok_or(PublishError::Stopped)?;
         let port = &running.port;

@@ -129,7 +129,12 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
 
     fn next_timeout(&self) -> Option<Instant> {
         let mut state = self.lock();
-        let attention = state.flood.pay_attention().map(|wait| self.now() + wait);
+        let attention = match state.flood.pay_attention() {
+            Some(wait) => Some(self.now() + wait),
+            // It is over, and something of it is left.
+            None if !state.backlog.is_empty() && !state.flushing => Some(self.now()),
+            None => None,
+        };
         [attention, state.machine.poll_timeout()].into_iter().flatten().min()
     }
 

@@ -34,12 +34,12 @@ struct Value {
 
 impl Value {
     fn cost(&self) -> u64 {
-        cost(&self.topic, &self.data)
+        cost(&self.topic, self.data.capacity())
     }
 }
 
-fn cost(topic: &str, data: &[u8]) -> u64 {
-    2 * topic.len() as u64 + data.len() as u64 + TOPIC_OVERHEAD
+fn cost(topic: &str, data_bytes: usize) -> u64 {
+    2 * topic.len() as u64 + data_bytes as u64 + TOPIC_OVERHEAD
 }
 
 impl LastValues {
@@ -59,17 +59,17 @@ impl LastValues {
             Some(value) => value,
             None => Value { topic: Box::from(topic), data: Vec::new() },
         };
-        if !budget.could_fit_last(cost(topic, data), self.bytes) {
+        if !budget.could_fit_last(cost(topic, data.len()), self.bytes) {
             // Larger than everything of ours together: it takes nobody's place but its own.
             self.topics.remove(topic);
             self.dropped += 1;
             return;
         }
         value.data.clear();
-        value.data.extend_from_slice(data);
-        if value.data.capacity() > 2 * data.len() {
-            value.data.shrink_to_fit();
+        if !(data.len()..=data.len() + data.len() / 4).contains(&value.data.capacity()) {
+            value.data = Vec::with_capacity(data.len());
         }
+        value.data.extend_from_slice(data);
         // A topic that is here already takes the place that it has.
         while self.by_seq.len() >= self.max_topics || !budget.take_last(value.cost()) {
             self.drop_oldest(budget);

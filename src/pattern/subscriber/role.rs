@@ -205,7 +205,8 @@ impl Subscriber {
     /// Moves the position on; it never goes back.
     fn advance(&mut self, seq: u64, position: u64) -> Result<(), CloseReason> {
         let reached = self.position.unwrap_or(0);
-        if seq < reached {
+        // A saved place that the server has not come to yet is taken for the place where it is.
+        if seq < reached && !self.is_saved {
             return Err(CloseReason::Protocol(Violation::SequenceWentBack { seq, position: reached }));
         }
         self.position = Some(position);
@@ -227,6 +228,9 @@ impl Subscriber {
                 return Err(CloseReason::Protocol(Violation::UnknownTicket { ticket }));
             }
             self.handshake = None;
+            if self.is_saved && handshake.resumes {
+                self.stats.accounts += 1;
+            }
             let mut restarted = false;
             if !handshake.resumes {
                 // Numbers of another epoch say nothing here.

@@ -462,3 +462,19 @@ fn replay_that_is_lapped_before_it_is_read_is_counted_exactly() {
         hand.expect_silence(conn);
     }
 }
+
+#[test]
+fn a_claim_that_cannot_be_leaves_no_places_behind() {
+    for accounted in [1_000, 0] {
+        let mut hand = server(Limits::default());
+        let conn = subscriber(&mut hand, 1, &["a"]);
+        hand.room(conn, 0);
+        for _ in 0..100 {
+            hand.machine.publish("a", b"x").unwrap();
+        }
+        let conn = back(&mut hand, Role::Subscriber, 1, 2);
+        subscribe(&mut hand, conn, 9, Some(Start::Resume { next_seq: 0, accounted }), &["a"]);
+        hand.pump().deliver(conn, Frame::Bye { code: ByeCode::Stopped, text: "" });
+        assert_eq!(hand.machine.budget.positions(), 0, "{accounted}");
+    }
+}

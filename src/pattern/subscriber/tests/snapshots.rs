@@ -232,3 +232,17 @@ fn saved_place_in_another_life_of_the_server_is_a_restart() {
     hand.deliver(conn, subscribed(ticket, 3));
     assert_eq!(events(&mut hand), ["connected", "restarted 78 3", "subscribed 0 3"]);
 }
+
+#[test]
+fn saved_place_that_the_server_has_not_come_to_is_taken_for_the_place_where_it_is() {
+    let mut hand = with(SubscribeOptions::default().from(EPOCH, 40), "a");
+    let conn = greet(&mut hand, EPOCH);
+    let (_, ticket, _) = set(&mut hand, conn);
+    hand.deliver(conn, subscribed(ticket, 7)).deliver(conn, publish(7, "a"));
+    assert_eq!(events(&mut hand), ["connected", "subscribed 0 7", "7 a"]);
+    assert_eq!(hand.machine.stats().accounts, 1);
+    // From then on it is an account like any other.
+    hand.deliver(conn, publish(3, "a"));
+    let back = Violation::SequenceWentBack { seq: 3, position: 8 };
+    assert_eq!(closed_for(&mut hand), Some(CloseReason::Protocol(back)));
+}
