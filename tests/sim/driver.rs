@@ -8,7 +8,8 @@ use pulsewire::pattern::{Action, Chunk, ConnId, Machine, StreamEnd};
 use pulsewire::time::{Duration, Instant};
 
 use super::dice::{mix, mix_bytes, Dice};
-use super::network::{End, Link, Network, Node, Read};
+use super::network::{Dialled, End, Link, Network, Node, Read};
+use super::tap::Tap;
 
 /// How a driver goes about its work.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +20,25 @@ pub struct Habits {
     pub read_bytes: usize,
     /// In so many of a thousand writes another thread is writing, and the machine learns later what became of it.
     pub holds: u64,
+    /// Most that it learns it late.
+    pub longest_hold_ms: u64,
     /// In so many of a thousand turns it asks for timers that are not due.
     pub fidgets: u64,
 }
 
+impl Habits {
+    /// None that would hinder anybody.
+    pub const CALM: Habits =
+        Habits { oversleep_us: 1, read_bytes: 65_536, holds: 0, longest_hold_ms: 0, fidgets: 0 };
+
+    /// The most that it can be late for anything.
+    pub fn grace(&self) -> Duration {
+        Duration::from_micros(self.oversleep_us + 1_000)
+    }
+}
+
 /// Reads of one connection in one turn.
 const READS_PER_TURN: usize = 32;
-/// How long a chunk may be held.
-const LONGEST_HOLD_MS: u64 = 300;
 
 #[derive(Debug)]
 struct Line {
@@ -37,6 +49,34 @@ struct Line {
     paused: bool,
     /// Its end was seen, and the machine is told when no chunk of it is out.
     lost: Option<StreamEnd>,
+    /// Since when reads find nothing, by our clock and by the world's.
+    drained_since: Option<(Instant, Instant)>,
+    /// Since when the kernel takes nothing of what is to be written.
+    starved_since: Option<Instant>,
+}
+
+/// A connection that has ended, as its driver saw it.
+#[derive(Debug)]
+pub struct Gone {
+    pub conn: ConnId,
+    turn: u64,
+    /// Since when reads found nothing, by our clock and by the world's.
+    pub drained_since: Option<(Instant, Instant)>,
+    /// Bytes had come that were not read.
+    pub unread: bool,
+    /// A trouble of the connection was at work since then.
+    pub was_disturbed: bool,
+    starved_since: Option<Instant>,
+    how: Option<StreamEnd>,
+}
+
+impl Gone {
+    /// It was given up because its peer took nothing: then it really took nothing for so long, or the kernel says so.
+    pub fn expect_starved(&self, now: Instant, timeout: Duration) {
+        let starved = self.starved_since.map(|since| now.saturating_since(since));
+        let timed_out = self.how == Some(StreamEnd::TimedOut);
+        assert!(timed_out || starved >= Some(timeout), "a peer that reads was given up: {self:?}");
+    }
 }
 
 /// A chunk that is with another thread.
@@ -56,7 +96,15 @@ pub struct Driver {
     held: Vec<Held>,
     /// There is more to do at once.
     again: bool,
+    /// Connections that ended in this turn or the last one.
+    gone: Vec<Gone>,
+    /// Dials of this turn.
+    pub dials: u64,
+    /// Listens to what is written.
+    pub tap: Option<Tap>,
     pub turns: u64,
+    /// What changed a machine: bytes that came or went, timers, connections that came and went.
+    pub events: u64,
     pub trace: u64,
 }
 
@@ -71,9 +119,18 @@ impl Driver {
             dialling: BTreeSet::new(),
             held: Vec::new(),
             again: false,
+            gone: Vec::new(),
+            dials: 0,
+            tap: None,
             turns: 0,
+            events: 0,
             trace,
         }
+    }
+
+    /// From here on it is as quick as can be.
+    pub fn calm_down(&mut self) {
+        self.habits = Habits::CALM;
     }
 
     fn note(&mut self, what: u64, bytes: &[u8]) {
@@ -84,6 +141,9 @@ impl Driver {
     pub fn input<M: Machine>(&mut self, now: Instant, machine: &mut M, network: &mut Network) {
         self.turns += 1;
         self.again = false;
+        self.dials = 0;
+        self.gone.retain(|gone| gone.turn + 1 >= self.turns);
+        self.tap.iter_mut().for_each(Tap::forget_cut);
         self.trace = mix(self.trace, now.as_micros());
         self.hand_back(now, machine, network);
         self.dialled(now, machine, network);
@@ -97,11 +157,32 @@ impl Driver {
         let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.until <= now);
         self.held = held;
         for Held { conn, chunk, written, .. } in due {
-            machine.handle_written(now, conn, chunk, written);
+            self.give_back(now, machine, conn, chunk, written);
             if let Some(how) = self.lines.get_mut(&conn).and_then(|line| line.lost) {
                 self.lose(now, machine, network, conn, how);
             }
         }
+    }
+
+    fn give_back<M: Machine>(
+        &mut self,
+        now: Instant,
+        machine: &mut M,
+        conn: ConnId,
+        chunk: Chunk,
+        written: usize,
+    ) {
+        self.events += 1;
+        if let Some(line) = self.lines.get_mut(&conn) {
+            if written > 0 {
+                line.starved_since = None;
+            }
+            if written < chunk.bytes().len() {
+                line.starved_since.get_or_insert(now);
+            }
+        }
+        self.tap.iter_mut().for_each(|tap| tap.returned(conn));
+        machine.handle_written(now, conn, chunk, written);
     }
 
     fn lose<M: Machine>(
@@ -112,41 +193,68 @@ impl Driver {
         conn: ConnId,
         how: StreamEnd,
     ) {
-        if let Some(line) = self.lines.remove(&conn) {
-            network.close(now, line.link, line.end);
+        if self.close(network, conn, Some(how)) {
+            self.events += 1;
             machine.handle_closed(now, conn, how);
         }
     }
 
+    fn close(&mut self, network: &mut Network, conn: ConnId, how: Option<StreamEnd>) -> bool {
+        let Some(line) = self.lines.remove(&conn) else { return false };
+        let Line { link, end, lost, drained_since, starved_since, .. } = line;
+        // An end that was seen while a chunk was out is all there is to see.
+        let unread = lost.is_none() && network.has_unread(link, end);
+        let disturbed = |(_, since)| lost.is_some() || network.was_disturbed(link, since);
+        let was_disturbed = drained_since.is_some_and(disturbed);
+        let turn = self.turns;
+        self.gone.push(Gone { conn, turn, drained_since, unread, was_disturbed, starved_since, how });
+        self.tap.iter_mut().for_each(|tap| tap.lost(conn));
+        network.close(link, end);
+        true
+    }
+
+    fn open(&mut self, conn: ConnId, link: Link, end: End) {
+        let line = Line {
+            link,
+            end,
+            wants_write: false,
+            paused: false,
+            lost: None,
+            drained_since: None,
+            starved_since: None,
+        };
+        self.lines.insert(conn, line);
+        self.events += 1;
+    }
+
     fn dialled<M: Machine>(&mut self, now: Instant, machine: &mut M, network: &mut Network) {
-        let mine = |dialled: &super::network::Dialled| dialled.node == self.node && dialled.at <= now;
+        let mine = |dialled: &Dialled| dialled.node == self.node && dialled.at <= network.now;
         let (due, rest) = std::mem::take(&mut network.dialled).into_iter().partition(mine);
         network.dialled = rest;
         for dialled in due {
             let wanted = self.dialling.remove(&dialled.conn);
             match dialled.result {
                 Ok(link) if wanted => {
-                    let line = Line { link, end: End::Client, wants_write: false, paused: false, lost: None };
-                    self.lines.insert(dialled.conn, line);
+                    self.open(dialled.conn, link, End::Client);
                     machine.handle_connected(now, dialled.conn);
                 }
-                Ok(link) => network.close(now, link, End::Client),
-                Err(error) => machine.handle_dial_failed(now, dialled.conn, error),
+                Ok(link) => network.close(link, End::Client),
+                Err(error) => {
+                    self.events += 1;
+                    machine.handle_dial_failed(now, dialled.conn, error);
+                }
             }
         }
     }
 
     fn accept<M: Machine>(&mut self, now: Instant, machine: &mut M, network: &mut Network) {
-        let mine = |(at, node, _): &(Instant, Node, Link)| *node == self.node && *at <= now;
+        let mine = |(at, node, _): &(Instant, Node, Link)| *node == self.node && *at <= network.now;
         let (due, rest) = std::mem::take(&mut network.accepted).into_iter().partition(mine);
         network.accepted = rest;
         for (_, _, link) in due {
             match machine.handle_accepted(now, SocketAddr::from(([127, 0, 0, 1], 1))) {
-                Some(conn) => {
-                    let line = Line { link, end: End::Server, wants_write: false, paused: false, lost: None };
-                    self.lines.insert(conn, line);
-                }
-                None => network.close(now, link, End::Server),
+                Some(conn) => self.open(conn, link, End::Server),
+                None => network.close(link, End::Server),
             }
         }
     }
@@ -156,16 +264,21 @@ impl Driver {
             let readable = |line: &&mut Line| line.lost.is_none() && !line.paused;
             let Some(line) = self.lines.get_mut(&conn).filter(readable) else { return };
             if !machine.wants_read(conn) {
-                line.paused = true;
+                (line.paused, line.drained_since) = (true, None);
                 return;
             }
             let most = 1 + usize::try_from(self.dice.mostly_small(self.habits.read_bytes as u64)).unwrap();
-            match network.read(now, line.link, line.end, most) {
+            match network.read(line.link, line.end, most) {
                 Read::Bytes(bytes) => {
+                    line.drained_since = None;
+                    self.events += 1;
                     self.note(1, &bytes);
                     machine.handle_bytes(now, conn, &bytes);
                 }
-                Read::Nothing => return machine.handle_drained(now, conn),
+                Read::Nothing => {
+                    line.drained_since.get_or_insert((now, network.now));
+                    return machine.handle_drained(now, conn);
+                }
                 Read::Over(how) => {
                     self.note(2, &[]);
                     if self.held.iter().any(|held| held.conn == conn) {
@@ -184,12 +297,13 @@ impl Driver {
     pub fn output<M: Machine>(&mut self, now: Instant, machine: &mut M, network: &mut Network) {
         let due = machine.poll_timeout().is_some_and(|at| at <= now);
         if due || self.dice.permille(self.habits.fidgets) {
+            self.events += u64::from(due);
             machine.handle_timeout(now);
             let next = machine.poll_timeout();
             assert!(next.is_none_or(|next| next > now), "a timer at {next:?} spins at {now:?}");
         }
         loop {
-            self.act(now, machine, network);
+            self.act(machine, network);
             let writable = |(conn, line): (&ConnId, &Line)| line.wants_write.then_some(*conn);
             let writable: Vec<ConnId> = self.lines.iter().filter_map(writable).collect();
             let mut progress = false;
@@ -200,15 +314,16 @@ impl Driver {
                 break;
             }
         }
-        self.act(now, machine, network);
+        self.act(machine, network);
     }
 
-    fn act<M: Machine>(&mut self, now: Instant, machine: &mut M, network: &mut Network) {
+    fn act<M: Machine>(&mut self, machine: &mut M, network: &mut Network) {
         while let Some(action) = machine.poll_action() {
             match action {
                 Action::Dial { conn, address } => {
                     self.dialling.insert(conn);
-                    network.dial(now, self.node, conn, address);
+                    self.dials += 1;
+                    network.dial(self.node, conn, address);
                 }
                 Action::Transmit(conn) => {
                     if let Some(line) = self.lines.get_mut(&conn) {
@@ -221,14 +336,12 @@ impl Driver {
                 }
                 Action::Shutdown(conn) => {
                     if let Some(line) = self.lines.get(&conn) {
-                        network.shutdown(now, line.link, line.end);
+                        network.shutdown(line.link, line.end);
                     }
                 }
                 Action::Close(conn) => {
                     self.dialling.remove(&conn);
-                    if let Some(line) = self.lines.remove(&conn) {
-                        network.close(now, line.link, line.end);
-                    }
+                    self.close(network, conn, None);
                 }
                 action => panic!("a driver does not know {action:?}"),
             }
@@ -248,25 +361,30 @@ impl Driver {
         }
         let Some(chunk) = machine.poll_transmit(now, conn) else {
             if let Some(line) = self.lines.get_mut(&conn) {
-                line.wants_write = false;
+                (line.wants_write, line.starved_since) = (false, None);
             }
             return true; // It may have actions now.
         };
         assert!(!chunk.bytes().is_empty(), "an empty chunk");
         let line = self.lines.get(&conn).expect("only such are written to");
-        let (written, lost) = match network.write(now, line.link, line.end, chunk.bytes()) {
+        let (written, lost) = match network.write(line.link, line.end, chunk.bytes()) {
             Ok(written) => (written, None),
             Err(how) => (0, Some(how)),
         };
+        if let Some(tap) = &mut self.tap {
+            tap.lent(conn, chunk.bytes());
+            tap.took(conn, written);
+        }
         self.note(3, &chunk.bytes()[..written]);
         let whole = written == chunk.bytes().len();
         if self.dice.permille(self.habits.holds) {
             self.lines.get_mut(&conn).expect("looked up above").lost = lost;
-            let until = now + self.dice.millis(1, LONGEST_HOLD_MS);
+            let until =
+                now + Duration::from_micros(self.dice.mostly_small(self.habits.longest_hold_ms * 1_000));
             self.held.push(Held { conn, chunk, written, until });
             return false;
         }
-        machine.handle_written(now, conn, chunk, written);
+        self.give_back(now, machine, conn, chunk, written);
         if let Some(how) = lost {
             self.lose(now, machine, network, conn, how);
         }
@@ -287,5 +405,20 @@ impl Driver {
     /// Nothing is with another thread.
     pub fn holds_nothing(&self) -> bool {
         self.held.is_empty()
+    }
+
+    /// The connection that ended last, if that was in this turn or the one before.
+    pub fn last_gone(&self) -> Option<&Gone> {
+        self.gone.last()
+    }
+
+    /// A connection that ended in this turn or the one before.
+    pub fn gone(&self, conn: ConnId) -> Option<&Gone> {
+        self.gone.iter().find(|gone| gone.conn == conn)
+    }
+
+    /// Connections, and those to be.
+    pub fn connections(&self) -> usize {
+        self.lines.len() + self.dialling.len()
     }
 }

@@ -1,52 +1,38 @@
 //! The simulator: whole machines on an invented network, in virtual time, with one seed that decides everything.
 //!
 //! ```text
-//! scenario   what a seed means: limits, habits, who takes part, which troubles come and when
-//! world      the clock: whose turn is next, and which trouble
+//! scenario   what a seed means: limits, habits, who takes part, which troubles come
+//! world      the clock: whose turn is next, and what has to be true of all together
+//! trouble    storms and lulls: what breaks, and when
+//! clock      what one process sees of the time
 //! process    a machine with its application: server, caller, follower
 //! driver     moves bytes between a machine and the network, as lazily as a real one may
 //! network    streams that split, delay, stall, reset and refuse
 //! oracle     a ledger of its own: what was published, called, executed and received, and what has to balance
+//! lifeline   holds a client to its reconnect schedule, and to the reasons that it gives
+//! tap        listens on the wire: which calls can have reached a server
 //! ```
 //!
 //! Only the public sans-IO interface is used, and nothing that a machine says about itself (`stats`) is believed
-//! where the oracle can count. The same seed gives the same run, down to the hash of its trace.
+//! where the oracle can count. The same seed gives the same run, down to the hash of its trace. `README.md` beside this
+//! file says what is found how soon.
 
 #![allow(dead_code)] // Each test that uses the simulator uses a part of it.
 
+pub mod clock;
 pub mod dice;
 pub mod driver;
+pub mod lifeline;
 pub mod network;
 pub mod oracle;
 pub mod process;
 pub mod scenario;
+mod seeds;
+pub mod tap;
+pub mod trouble;
 pub mod world;
 
-use std::env;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-
-/// Runs many seeds of a scenario, or the one that `PULSEWIRE_SIM_SEED` names; `PULSEWIRE_SIM_SEEDS` overrides how many.
-///
-/// # Panics
-/// With what was wrong; before that it prints the seed and how to run it again.
-pub fn run_seeds(name: &str, count: u64, run: impl Fn(u64) -> Report) -> Report {
-    let number = |variable| env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let seeds = match number("PULSEWIRE_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PULSEWIRE_SIM_SEEDS").unwrap_or(count),
-    };
-    let mut sum = Report::default();
-    for seed in seeds {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(report) => sum.add(&report),
-            Err(panic) => {
-                eprintln!("seed {seed} fails; run it again with: PULSEWIRE_SIM_SEED={seed} cargo test --test {name}");
-                resume_unwind(panic);
-            }
-        }
-    }
-    sum
-}
+pub use seeds::run_seeds;
 
 /// What happened in a run, for whoever wants to know that anything did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +40,9 @@ pub struct Report {
     /// Hash of everything that happened, in order.
     pub trace: u64,
     pub seeds: u64,
+    /// Delivered chunks, timers and commands that changed a machine, and the least of them in one schedule.
+    pub events: u64,
+    pub least_events: u64,
     pub turns: u64,
     pub virtual_seconds: u64,
     pub troubles: u64,
@@ -73,9 +62,16 @@ pub struct Report {
 
 impl Report {
     fn add(&mut self, other: &Report) {
-        self.trace = dice::mix(self.trace, other.trace);
+        // The order of the seeds is the threads' affair: no hash of all of them depends on it.
+        self.trace = self.trace.wrapping_add(other.trace);
+        self.least_events = match (self.seeds, other.seeds) {
+            (0, _) => other.least_events,
+            (_, 0) => self.least_events,
+            _ => self.least_events.min(other.least_events),
+        };
         let mine = [
             (&mut self.seeds, other.seeds),
+            (&mut self.events, other.events),
             (&mut self.turns, other.turns),
             (&mut self.virtual_seconds, other.virtual_seconds),
             (&mut self.troubles, other.troubles),

@@ -1,6 +1,8 @@
 //! An invented network: connections between processes whose bytes are split, delayed and held back, and which break.
+//!
+//! It lives in the world's time, which no process sees: each of them has a clock of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use pulsewire::pattern::{ConnId, DialError, StreamEnd};
 use pulsewire::time::{Duration, Instant};
@@ -58,8 +60,41 @@ struct Connection {
     /// The end that an end will see, and when.
     broken: [Option<(Instant, StreamEnd)>; 2],
     closed: [bool; 2],
-    /// Until then nothing arrives, neither bytes nor ends.
-    frozen_until: Instant,
+    /// By the end that reads: until then nothing arrives there, neither bytes nor ends.
+    frozen_until: [Instant; 2],
+    /// Its kernels hand out what has arrived before they say that the connection is broken, as Linux does; others throw
+    /// it away.
+    reads_before_end: bool,
+    /// The last moment at which a trouble of this connection, or of a process at one of its ends, was at work.
+    disturbed_until: Instant,
+}
+
+impl Pipe {
+    /// At most `most` of the bytes that have arrived.
+    fn take(&mut self, now: Instant, most: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some((_, len)) =
+            self.arrivals.front_mut().filter(|(at, _)| *at <= now && bytes.len() < most)
+        {
+            let taken = (*len).min(most - bytes.len());
+            bytes.extend(self.bytes.drain(..taken));
+            *len -= taken;
+            if *len == 0 {
+                self.arrivals.pop_front();
+            }
+        }
+        bytes
+    }
+}
+
+impl Connection {
+    /// How it is over for this end, as far as that has got around.
+    fn over(&self, now: Instant, end: End) -> Option<StreamEnd> {
+        let (at, how) = self.broken[end as usize]?;
+        // A kernel that gives up by itself has no network to wait for.
+        let hidden = how != StreamEnd::TimedOut && now < self.frozen_until[end as usize];
+        Some(how).filter(|_| at <= now && !hidden)
+    }
 }
 
 /// What a read brings.
@@ -80,6 +115,8 @@ pub struct Dialled {
 }
 
 pub struct Network {
+    /// The world's time.
+    pub now: Instant,
     pub weather: Weather,
     links: Vec<Connection>,
     /// By address: the process that listens there, if it does.
@@ -90,6 +127,8 @@ pub struct Network {
     pub accepted: Vec<(Instant, Node, Link)>,
     /// Dials to this address are lost until then.
     pub unreachable_until: Vec<Instant>,
+    /// Dials of these processes are lost until then.
+    unplugged_until: BTreeMap<Node, Instant>,
     /// Who has to look at what when.
     wakes: Vec<(Node, Instant)>,
     dice: Dice,
@@ -98,12 +137,14 @@ pub struct Network {
 impl Network {
     pub fn new(weather: Weather, addresses: usize, dice: Dice) -> Self {
         Network {
+            now: Instant::ZERO,
             weather,
             links: Vec::new(),
             listeners: vec![None; addresses],
             dialled: Vec::new(),
             accepted: Vec::new(),
             unreachable_until: vec![Instant::ZERO; addresses],
+            unplugged_until: BTreeMap::new(),
             wakes: Vec::new(),
             dice,
         }
@@ -124,11 +165,12 @@ impl Network {
 
     // What processes do.
 
-    pub fn dial(&mut self, now: Instant, node: Node, conn: ConnId, address: usize) {
-        let at = now + self.delay();
+    pub fn dial(&mut self, node: Node, conn: ConnId, address: usize) {
+        let at = self.now + self.delay();
+        let unplugged = self.unplugged_until.get(&node).is_some_and(|until| at < *until);
         let (at, result) = match self.listeners[address] {
-            _ if at < self.unreachable_until[address] => {
-                (now + Duration::from_secs(3), Err(DialError::TimedOut))
+            _ if unplugged || at < self.unreachable_until[address] => {
+                (self.now + Duration::from_secs(3), Err(DialError::TimedOut))
             }
             None => (at, Err(DialError::Refused)),
             Some(server) => (at + self.delay(), Ok(self.connect(at, node, server))),
@@ -139,12 +181,15 @@ impl Network {
 
     /// A connection comes about; `server` is to accept it.
     pub fn connect(&mut self, at: Instant, client: Node, server: Node) -> Link {
+        let reads_before_end = self.dice.permille(500);
         self.links.push(Connection {
             nodes: [client, server],
             pipes: Default::default(),
             broken: [None; 2],
             closed: [false; 2],
-            frozen_until: Instant::ZERO,
+            frozen_until: [Instant::ZERO; 2],
+            reads_before_end,
+            disturbed_until: Instant::ZERO,
         });
         let link = self.links.len() - 1;
         self.accepted.push((at, server, link));
@@ -153,30 +198,18 @@ impl Network {
     }
 
     /// Reads at most `most` bytes.
-    pub fn read(&mut self, now: Instant, link: Link, end: End, most: usize) -> Read {
+    pub fn read(&mut self, link: Link, end: End, most: usize) -> Read {
+        let now = self.now;
         let connection = &mut self.links[link];
-        let over = connection.broken[end as usize].filter(|(at, _)| *at <= now);
-        if let Some((_, how @ StreamEnd::TimedOut)) = over {
-            return Read::Over(how); // Our own kernel gave up: no network is needed for that.
-        }
-        if now < connection.frozen_until {
-            return Read::Nothing;
-        }
-        if let Some((_, how)) = over {
+        let over = connection.over(now, end);
+        if let Some(how) = over.filter(|how| *how == StreamEnd::TimedOut || !connection.reads_before_end) {
             return Read::Over(how);
         }
-        let pipe = &mut connection.pipes[end as usize];
-        let mut bytes = Vec::new();
-        while let Some((_, len)) =
-            pipe.arrivals.front_mut().filter(|(at, _)| *at <= now && bytes.len() < most)
-        {
-            let taken = (*len).min(most - bytes.len());
-            bytes.extend(pipe.bytes.drain(..taken));
-            *len -= taken;
-            if *len == 0 {
-                pipe.arrivals.pop_front();
-            }
+        if now < connection.frozen_until[end as usize] {
+            return Read::Nothing;
         }
+        let pipe = &mut connection.pipes[end as usize];
+        let bytes = pipe.take(now, most);
         if !bytes.is_empty() {
             if std::mem::take(&mut pipe.blocked) {
                 let writer = connection.nodes[end.other() as usize];
@@ -186,29 +219,34 @@ impl Network {
             return Read::Bytes(bytes);
         }
         match pipe.finished {
-            Some(at) if at <= now && pipe.bytes.is_empty() => Read::Over(StreamEnd::Eof),
-            _ => Read::Nothing,
+            Some(at) if over.is_none() && at <= now && pipe.bytes.is_empty() => Read::Over(StreamEnd::Eof),
+            _ => over.map_or(Read::Nothing, Read::Over),
         }
     }
 
-    /// When there will be something to read, as far as it is on its way.
-    pub fn readable_at(&self, link: Link, end: End) -> Option<Instant> {
+    /// Whether bytes have arrived that this end has not read.
+    pub fn has_unread(&self, link: Link, end: End) -> bool {
         let connection = &self.links[link];
-        let pipe = &connection.pipes[end as usize];
-        let next = pipe.arrivals.front().map(|(at, _)| *at).or(pipe.finished);
-        let broken = connection.broken[end as usize].map(|(at, _)| at);
-        next.into_iter().chain(broken).min().map(|at| at.max(connection.frozen_until))
+        let arrived = |(at, _): &(Instant, usize)| *at <= self.now;
+        self.now >= connection.frozen_until[end as usize]
+            && connection.pipes[end as usize].arrivals.front().is_some_and(arrived)
+    }
+
+    /// Whether a trouble was at work on the connection at `since` or later.
+    pub fn was_disturbed(&self, link: Link, since: Instant) -> bool {
+        self.links[link].disturbed_until >= since
     }
 
     /// Hands bytes to the kernel; how many it took, or that the connection is broken.
-    pub fn write(&mut self, now: Instant, link: Link, end: End, bytes: &[u8]) -> Result<usize, StreamEnd> {
+    pub fn write(&mut self, link: Link, end: End, bytes: &[u8]) -> Result<usize, StreamEnd> {
+        let now = self.now;
         let delay = self.delay();
         let connection = &mut self.links[link];
-        if let Some((_, how)) = connection.broken[end as usize].filter(|(at, _)| *at <= now) {
+        if let Some(how) = connection.over(now, end) {
             return Err(how);
         }
         let other = end.other();
-        let arrival = (now + delay).max(connection.frozen_until);
+        let arrival = (now + delay).max(connection.frozen_until[other as usize]);
         if connection.closed[other as usize] {
             // Nobody is there any more: the kernel takes it, and the answer is a reset.
             connection.broken[end as usize].get_or_insert((arrival + delay, StreamEnd::Reset));
@@ -240,32 +278,44 @@ impl Network {
         Ok(taken)
     }
 
-    pub fn shutdown(&mut self, now: Instant, link: Link, end: End) {
-        let at = now + self.delay();
+    pub fn shutdown(&mut self, link: Link, end: End) {
+        let at = self.now + self.delay();
         let connection = &mut self.links[link];
         let pipe = &mut connection.pipes[end.other() as usize];
         let at = pipe.arrivals.back().map_or(at, |(last, _)| at.max(*last));
         pipe.finished.get_or_insert(at);
-        self.wakes.push((connection.nodes[end.other() as usize], at.max(connection.frozen_until)));
+        let at = at.max(connection.frozen_until[end.other() as usize]);
+        self.wakes.push((connection.nodes[end.other() as usize], at));
     }
 
     /// Closes one end. Unread bytes turn the end into a reset, as they do in a real kernel.
-    pub fn close(&mut self, now: Instant, link: Link, end: End) {
-        if std::mem::replace(&mut self.links[link].closed[end as usize], true) {
-            return;
+    pub fn close(&mut self, link: Link, end: End) {
+        let connection = &mut self.links[link];
+        let known = std::mem::replace(&mut connection.closed[end as usize], true);
+        if known || connection.over(self.now, end).is_some() {
+            return; // There is nobody to tell.
         }
         if self.links[link].pipes[end as usize].bytes.is_empty() {
-            return self.shutdown(now, link, end);
+            return self.shutdown(link, end);
         }
-        let at = now + self.delay();
+        let at = self.now + self.delay();
         self.breaks(at, link, end.other(), StreamEnd::Reset);
     }
 
     fn breaks(&mut self, at: Instant, link: Link, end: End, how: StreamEnd) {
         let connection = &mut self.links[link];
         connection.broken[end as usize].get_or_insert((at, how));
-        let at = if how == StreamEnd::TimedOut { at } else { at.max(connection.frozen_until) };
+        let frozen_until = connection.frozen_until[end as usize];
+        let at = if how == StreamEnd::TimedOut { at } else { at.max(frozen_until) };
         self.wakes.push((connection.nodes[end as usize], at));
+    }
+
+    /// Whatever is written from here on is taken and arrives soon.
+    pub fn calm_down(&mut self) {
+        self.weather.longest_delay_us = self.weather.longest_delay_us.min(2_000);
+        self.weather.short_writes = 0;
+        self.unreachable_until.fill(self.now);
+        self.unplugged_until.clear();
     }
 
     // What happens to connections.
@@ -276,43 +326,85 @@ impl Network {
     }
 
     /// Both ends see a reset, each in its own time.
-    pub fn reset(&mut self, now: Instant, link: Link) {
+    pub fn reset(&mut self, link: Link) {
+        self.disturb(link, self.now);
         for end in [End::Client, End::Server] {
-            let at = now + self.delay();
+            let at = self.now + self.delay();
             self.breaks(at, link, end, StreamEnd::Reset);
         }
     }
 
     /// One end is told that the other has finished, while that one knows nothing of it.
-    pub fn half_close(&mut self, now: Instant, link: Link, end: End) {
-        self.shutdown(now, link, end.other());
+    pub fn half_close(&mut self, link: Link, end: End) {
+        self.disturb(link, Instant::NEVER);
+        self.shutdown(link, end.other());
     }
 
-    /// Nothing arrives until then.
-    pub fn freeze(&mut self, link: Link, until: Instant) {
+    /// Nothing arrives at this end until then.
+    pub fn freeze(&mut self, link: Link, end: End, until: Instant) {
+        self.disturb(link, until);
         let connection = &mut self.links[link];
-        connection.frozen_until = connection.frozen_until.max(until);
-        self.wakes.extend(connection.nodes.map(|node| (node, until)));
+        let frozen_until = &mut connection.frozen_until[end as usize];
+        *frozen_until = until.max(*frozen_until);
+        self.wakes.push((connection.nodes[end as usize], until));
+    }
+
+    /// The client's end breaks, and the server hears of it late, behind the bytes that were on their way: by then the
+    /// client may have come back on another connection.
+    pub fn abandon(&mut self, link: Link, until: Instant) {
+        self.freeze(link, End::Server, until);
+        self.shutdown(link, End::Client);
+        self.breaks(self.now, link, End::Client, StreamEnd::Reset);
     }
 
     /// The cable is cut: nothing arrives any more, and only the server's keepalive finds out.
-    pub fn cut(&mut self, now: Instant, link: Link) {
-        self.links[link].frozen_until = Instant::NEVER;
+    pub fn cut(&mut self, link: Link) {
+        self.disturb(link, Instant::NEVER);
+        self.links[link].frozen_until = [Instant::NEVER; 2];
         // A reset that was on its way gets stuck as well.
         self.links[link].broken[End::Server as usize] = None;
-        let at = now + Duration::from_secs(20);
+        let at = self.now + Duration::from_secs(20);
         self.breaks(at, link, End::Server, StreamEnd::TimedOut);
+    }
+
+    /// The cable of a process is out until then.
+    pub fn unplug(&mut self, node: Node, until: Instant) {
+        self.unplugged_until.insert(node, until);
+        for link in self.links_of(node) {
+            self.freeze(link, End::Client, until);
+            self.freeze(link, End::Server, until);
+        }
+    }
+
+    /// Every connection of a process breaks, as both of its ends see.
+    pub fn reset_all(&mut self, node: Node) {
+        self.links_of(node).into_iter().for_each(|link| self.reset(link));
+    }
+
+    /// A trouble of this process is at work until then.
+    pub fn disturb_all(&mut self, node: Node, until: Instant) {
+        self.links_of(node).into_iter().for_each(|link| self.disturb(link, until));
+    }
+
+    fn disturb(&mut self, link: Link, until: Instant) {
+        let disturbed_until = &mut self.links[link].disturbed_until;
+        *disturbed_until = until.max(*disturbed_until);
+    }
+
+    fn links_of(&self, node: Node) -> Vec<Link> {
+        self.living().into_iter().filter(|link| self.links[*link].nodes.contains(&node)).collect()
     }
 
     /// A process is gone: its kernel tells its peers, or its whole machine has vanished and tells nobody until they
     /// speak to it again.
-    pub fn kill(&mut self, now: Instant, node: Node, silently: bool) {
+    pub fn kill(&mut self, node: Node, silently: bool) {
+        self.disturb_all(node, Instant::NEVER);
         for link in self.living() {
             for end in [End::Client, End::Server] {
                 if self.links[link].nodes[end as usize] == node && !self.links[link].closed[end as usize] {
                     self.links[link].closed[end as usize] = true;
                     let after = if silently { Duration::from_secs(30) } else { self.delay() };
-                    self.breaks(now + after, link, end.other(), StreamEnd::Reset);
+                    self.breaks(self.now + after, link, end.other(), StreamEnd::Reset);
                 }
             }
         }

@@ -5,9 +5,11 @@ use pulsewire::time::Duration;
 
 use super::dice::Dice;
 use super::driver::Habits;
+use super::lifeline::Schedule;
 use super::network::{Network, Weather};
-use super::process::{Caller, Calls, Follower, Host, Process, Reading, Service};
-use super::world::{Troubles, World};
+use super::process::{Caller, Calls, Follower, Host, Process, Reading, Service, Setup};
+use super::trouble::Troubles;
+use super::world::World;
 use super::Report;
 
 /// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
@@ -31,35 +33,25 @@ fn live(seed: u64, forgetful: bool) -> Report {
     };
     let network = Network::new(weather, addresses, dice.split());
     let hosts = (0..addresses).map(|address| {
-        Host::new(address, address, limits.clone(), habits(&mut dice), service(&mut dice), dice.split())
+        let (habits, service) = (Habits { longest_hold_ms: 300, ..habits(&mut dice) }, service(&mut dice));
+        Host::new(address, address, limits.clone(), habits, service, dice.split())
     });
     let hosts: Vec<Host> = hosts.collect();
     let mut clients: Vec<Box<dyn Process>> = Vec::new();
-    for _ in 0..dice.between(1, 2) {
-        let node = hosts.len() + clients.len();
-        let (policy, habits, calls) = (policy(&mut dice), habits(&mut dice), calls(&mut dice));
-        clients.push(Box::new(Caller::new(
-            node,
-            limits.clone(),
-            policy,
+    let (callers, followers) = (dice.between(1, 2), dice.between(1, 3));
+    for client in 0..callers + followers {
+        let setup = Setup {
+            node: hosts.len() + clients.len(),
+            limits: limits.clone(),
+            schedule: schedule(&mut dice),
             addresses,
-            habits,
-            calls,
-            dice.split(),
-        )));
-    }
-    for _ in 0..dice.between(1, 3) {
-        let node = hosts.len() + clients.len();
-        let (policy, habits, reading) = (policy(&mut dice), habits(&mut dice), reading(&mut dice));
-        clients.push(Box::new(Follower::new(
-            node,
-            limits.clone(),
-            policy,
-            addresses,
-            habits,
-            reading,
-            dice.split(),
-        )));
+            habits: habits(&mut dice),
+            dice: dice.split(),
+        };
+        clients.push(match client < callers {
+            true => Box::new(Caller::new(setup, calls(&mut dice))),
+            false => Box::new(Follower::new(setup, reading(&mut dice))),
+        });
     }
     let troubles = Troubles {
         lasts: dice.millis(3_000, 25_000),
@@ -79,7 +71,7 @@ fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
     limits.heartbeat_interval = Duration::from_millis(1_000);
     limits.heartbeat_timeout = Duration::from_millis(4_000);
     limits.handshake_timeout = Duration::from_secs(2);
-    limits.not_reading_timeout = Duration::from_secs(12);
+    limits.not_reading_timeout = Duration::from_secs(*dice.pick(&[3, 12]));
     limits.frame_progress_timeout = Duration::from_secs(10);
     limits.inbox_bytes = *dice.pick(&[500, 10_000, 1_000_000]);
     limits.session_keep = Duration::from_secs(4);
@@ -94,12 +86,17 @@ fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
     limits
 }
 
-fn policy(dice: &mut Dice) -> Reconnect {
+fn schedule(dice: &mut Dice) -> Schedule {
+    let schedule = |policy, least, most| Schedule {
+        policy,
+        least: Duration::from_millis(least),
+        most: Duration::from_millis(most),
+    };
     match dice.index(4) {
-        0 => Reconnect::zmq(100, 0),
-        1 => Reconnect::zmq(10, 1_000),
-        2 => Reconnect::zmq(1, 0),
-        _ => Reconnect::default(),
+        0 => schedule(Reconnect::zmq(100, 0), 100, 199),
+        1 => schedule(Reconnect::zmq(10, 1_000), 10, 1_000),
+        2 => schedule(Reconnect::zmq(1, 0), 1, 1),
+        _ => schedule(Reconnect::default(), 50, 5_000),
     }
 }
 
@@ -108,6 +105,7 @@ fn habits(dice: &mut Dice) -> Habits {
         oversleep_us: *dice.pick(&[1, 1_000, 200_000]),
         read_bytes: *dice.pick(&[6, 300, 65_536]),
         holds: *dice.pick(&[0, 20, 500]),
+        longest_hold_ms: *dice.pick(&[300, 300, 8_000]),
         fidgets: *dice.pick(&[0, 100]),
     }
 }

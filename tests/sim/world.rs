@@ -1,44 +1,55 @@
-//! The world: who takes part, whose turn is next, and which trouble comes when.
+//! The world: who takes part, whose turn is next, and what has to be true of all of them together.
+//!
+//! ```text
+//! trouble: storms and lulls ----> settling ----------> probing ------------> over
+//! until enough has happened       everybody is back    everybody is served   heartbeats have come, all balances
+//! ```
 
 use std::collections::BTreeSet;
 
 use pulsewire::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::dice::{mix, Dice};
-use super::network::{End, Network};
+use super::network::{Network, Node};
 use super::oracle::Oracle;
-use super::process::{Host, Process, Surroundings};
+use super::process::{Guests, Host, Phase, Process, Surroundings, Tally};
+use super::trouble::{Storm, Troubles};
 use super::Report;
 
-/// Which troubles come, and how often.
-#[derive(Debug, Clone, Copy)]
-pub struct Troubles {
-    /// How long it lasts, before the calm.
-    pub lasts: Duration,
-    /// At least and at most so long between two troubles: each has time to do its work.
-    pub pause_ms: (u64, u64),
-    /// Some of these come, others not, by their bits.
-    pub kinds: u64,
-}
-
-/// A trouble; see [`World::trouble`].
-const KINDS: u64 = 9;
-/// After the last trouble: long enough for every timeout, reconnect and heartbeat there is.
-const CALM: Duration = Duration::from_secs(50);
+/// After the last trouble: long enough for every timeout, reconnect and backlog there is.
+const SETTLING: Duration = Duration::from_secs(35);
+/// How long everybody is to be served at once.
+const PROBING: Duration = Duration::from_millis(2_500);
+/// Long enough for two heartbeats.
+const OVER: Duration = Duration::from_millis(2_500);
+/// How often everybody is looked at.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// Fewer would be no schedule to speak of: the trouble goes on.
+const LEAST_EVENTS: u64 = 1_000;
+/// A world that takes more turns is going round in circles.
+const MOST_TURNS: u64 = 3_000_000;
 
 pub struct World {
-    pub now: Instant,
-    network: Network,
-    oracle: Oracle,
-    hosts: Vec<Host>,
+    pub(super) network: Network,
+    pub(super) oracle: Oracle,
+    pub(super) hosts: Vec<Host>,
     clients: Vec<Box<dyn Process>>,
-    /// When each takes its next turns: first the hosts, then the clients.
+    pub(super) clocks: Vec<Clock>,
+    /// When, in the world's time, each takes its next turns: first the hosts, then the clients.
     wakes: Vec<BTreeSet<Instant>>,
-    troubles: Troubles,
-    trouble_at: Instant,
+    /// Until then these have no turns.
+    pub(super) suspended_until: Vec<Instant>,
+    pub(super) phase: Phase,
+    phase_since: Instant,
+    pub(super) storm: Storm,
     /// Hosts that are to come back, and when.
-    returns: Vec<(Instant, usize)>,
-    dice: Dice,
+    pub(super) returns: Vec<(Instant, usize)>,
+    check_at: Instant,
+    turns: u64,
+    /// What had changed a machine at the last check.
+    events: u64,
+    pub(super) dice: Dice,
 }
 
 impl World {
@@ -47,175 +58,198 @@ impl World {
         hosts: Vec<Host>,
         clients: Vec<Box<dyn Process>>,
         troubles: Troubles,
-        dice: Dice,
+        mut dice: Dice,
     ) -> Self {
-        let wakes = vec![BTreeSet::from([Instant::ZERO]); hosts.len() + clients.len()];
+        let nodes = hosts.len() + clients.len();
         let returns = (0..hosts.len()).map(|host| (Instant::ZERO, host)).collect();
         World {
-            now: Instant::ZERO,
             network,
             oracle: Oracle::default(),
             hosts,
             clients,
-            wakes,
-            troubles,
-            trouble_at: Instant::ZERO,
+            clocks: (0..nodes).map(|_| Clock::default()).collect(),
+            wakes: vec![BTreeSet::from([Instant::ZERO]); nodes],
+            suspended_until: vec![Instant::ZERO; nodes],
+            phase: Phase::Trouble,
+            phase_since: Instant::ZERO,
+            storm: Storm::new(troubles, &mut dice),
             returns,
+            check_at: Instant::ZERO,
+            turns: 0,
+            events: 0,
             dice,
         }
     }
 
     /// Lives through all troubles and the calm after them, and checks what has to be true in the end.
     pub fn run(mut self) -> Report {
-        let calm_at = Instant::ZERO + self.troubles.lasts;
-        let end = calm_at + CALM;
-        self.trouble_at = Instant::ZERO + self.pause();
-        while self.now < end {
-            let calm = self.now >= calm_at;
-            self.bring_back(calm);
-            if self.now >= self.trouble_at {
-                self.trouble_at = self.now + self.pause();
-                if self.trouble_at >= calm_at {
-                    self.trouble_at = Instant::NEVER;
-                }
-                self.trouble();
-            }
-            self.turns(calm);
-            let returns = self.returns.iter().map(|(at, _)| *at);
-            let phase = if calm { end } else { calm_at };
-            let wakes = self.wakes.iter().filter_map(|wakes| wakes.first().copied());
-            let next = wakes.chain(returns).chain([self.trouble_at, phase]).min();
-            self.now = next.unwrap_or(end).max(self.now);
-            if self.now == calm_at {
-                (0..self.wakes.len()).for_each(|node| self.wake(node, calm_at));
-            }
+        while !(self.phase == Phase::Over && self.now() >= self.phase_since + OVER) {
+            self.change_phase();
+            self.bring_back();
+            self.trouble();
+            self.turns();
+            self.check();
+            let next = self.next();
+            assert!(next != Instant::NEVER, "nobody wants anything any more");
+            self.network.now = next.max(self.now());
         }
         self.settle()
     }
 
-    fn turns(&mut self, calm: bool) {
+    pub(super) fn now(&self) -> Instant {
+        self.network.now
+    }
+
+    /// When something is to be done next.
+    fn next(&self) -> Instant {
+        let wakes = self.wakes.iter().filter_map(|wakes| wakes.first().copied());
+        let returns = self.returns.iter().map(|(at, _)| *at);
+        let mine = [self.storm.next(), self.phase_ends().unwrap_or(Instant::NEVER), self.check_at];
+        wakes.chain(returns).chain(mine).min().unwrap_or(Instant::NEVER)
+    }
+
+    fn phase_ends(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Trouble => None,
+            Phase::Settling => Some(self.phase_since + SETTLING),
+            Phase::Probing => Some(self.phase_since + PROBING),
+            Phase::Over => Some(self.phase_since + OVER),
+        }
+    }
+
+    fn change_phase(&mut self) {
+        let next = match self.phase {
+            Phase::Trouble if self.storm.has_lasted(self.now()) && self.events >= LEAST_EVENTS => {
+                self.storm.end();
+                self.network.calm_down();
+                Phase::Settling
+            }
+            Phase::Settling if self.now() >= self.phase_since + SETTLING => Phase::Probing,
+            Phase::Probing if self.now() >= self.phase_since + PROBING => Phase::Over,
+            _ => return,
+        };
+        (self.phase, self.phase_since) = (next, self.now());
         for node in 0..self.wakes.len() {
-            if self.wakes[node].first().is_none_or(|at| *at > self.now) {
+            self.suspended_until[node] = self.suspended_until[node].min(self.now());
+            self.wake(node, self.now());
+        }
+    }
+
+    fn tallies(&self) -> impl Iterator<Item = Tally> + '_ {
+        let hosts = self.hosts.iter().map(Process::tally);
+        hosts.chain(self.clients.iter().map(|client| client.tally()))
+    }
+
+    fn turns(&mut self) {
+        for node in 0..self.wakes.len() {
+            if self.wakes[node].first().is_none_or(|at| *at > self.now()) {
                 continue;
             }
-            self.wakes[node] = self.wakes[node].split_off(&(self.now + Duration::from_micros(1)));
-            let World { now, network, oracle, hosts, clients, .. } = self;
-            let around = &mut Surroundings { now: *now, network, oracle, calm };
-            let next = match node.checked_sub(hosts.len()) {
-                None => hosts[node].turn(around),
-                Some(client) => clients[client].turn(around),
-            };
+            let later = self.now() + Duration::from_micros(1);
+            self.wakes[node] = self.wakes[node].split_off(&later);
+            let next = self.with(node, |process, around| process.turn(around));
+            let next = self.clocks[node].world(next);
             self.wake(node, next);
             self.wake_whom_it_concerns();
+            self.turns += 1;
+            assert!(self.turns < MOST_TURNS, "the world goes round in circles");
         }
     }
 
-    fn wake(&mut self, node: usize, at: Instant) {
+    /// Lets a process see what it may see.
+    fn with<T>(&mut self, node: Node, act: impl FnOnce(&mut dyn Process, &mut Surroundings<'_>) -> T) -> T {
+        let World { network, oracle, hosts, clients, clocks, phase, phase_since, .. } = self;
+        let clock = &clocks[node];
+        let now = clock.shows(network.now);
+        let mut around =
+            Surroundings { now, clock, network, oracle, phase: *phase, phase_since: *phase_since };
+        match node.checked_sub(hosts.len()) {
+            None => act(&mut hosts[node], &mut around),
+            Some(client) => act(&mut *clients[client], &mut around),
+        }
+    }
+
+    /// The same for what is done to a host.
+    pub(super) fn with_host(&mut self, host: usize, act: impl FnOnce(&mut Host, &mut Surroundings<'_>)) {
+        let World { network, oracle, hosts, clocks, phase, phase_since, .. } = self;
+        let clock = &clocks[host];
+        let now = clock.shows(network.now);
+        let mut around =
+            Surroundings { now, clock, network, oracle, phase: *phase, phase_since: *phase_since };
+        act(&mut hosts[host], &mut around);
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.wakes.len()
+    }
+
+    pub(super) fn wake(&mut self, node: Node, at: Instant) {
         // A stranger has no turns.
         if let Some(wakes) = self.wakes.get_mut(node).filter(|_| at != Instant::NEVER) {
-            wakes.insert(at.max(self.now));
+            wakes.insert(at.max(self.network.now).max(self.suspended_until[node]));
         }
     }
 
-    fn wake_whom_it_concerns(&mut self) {
+    pub(super) fn wake_whom_it_concerns(&mut self) {
         for (node, at) in self.network.take_wakes() {
             self.wake(node, at);
         }
     }
 
-    fn bring_back(&mut self, calm: bool) {
+    /// Starts the hosts whose time has come; when the trouble is over, all of them.
+    fn bring_back(&mut self) {
         for (at, host) in std::mem::take(&mut self.returns) {
-            if at > self.now && !calm {
+            if at > self.now() && self.phase == Phase::Trouble {
                 self.returns.push((at, host));
                 continue;
             }
-            let World { now, network, oracle, hosts, .. } = self;
-            let around = &mut Surroundings { now: *now, network, oracle, calm };
-            if hosts[host].is_alive() {
-                hosts[host].kill(around, false); // It was to stop, and has not got that far.
-            }
-            hosts[host].start(around);
-            self.wake(host, self.now);
+            self.with_host(host, |host, around| {
+                if host.is_alive() {
+                    host.kill(around, false); // It was to stop, and has not got that far.
+                }
+                host.start(around);
+            });
+            self.suspended_until[host] = self.now();
+            self.wake(host, self.now());
         }
     }
 
-    fn pause(&mut self) -> Duration {
-        let (least, most) = self.troubles.pause_ms;
-        self.dice.millis(least, most)
-    }
-
-    fn trouble(&mut self) {
-        let kind = self.dice.between(0, KINDS - 1);
-        if self.troubles.kinds & (1 << kind) == 0 {
+    fn check(&mut self) {
+        if self.now() < self.check_at {
             return;
         }
-        self.oracle.report.troubles += 1;
-        let living = self.network.living();
-        if kind < 5 && !living.is_empty() {
-            let link = *self.dice.pick(&living);
-            match kind {
-                0 => self.network.reset(self.now, link),
-                1 => self.network.freeze(link, self.now + self.dice.millis(10, 9_000)),
-                2 => self.network.cut(self.now, link),
-                3 => self.network.half_close(self.now, link, End::Client),
-                _ => self.network.half_close(self.now, link, End::Server),
+        self.check_at = self.now() + CHECK_EVERY;
+        self.events = self.tallies().map(|tally| tally.events).sum();
+        for node in 0..self.nodes() {
+            if self.suspended_until[node] <= self.now() {
+                self.with(node, |process, around| process.check(around));
             }
-        } else if kind < 8 {
-            let host = self.dice.index(self.hosts.len());
-            let silently = self.dice.permille(300);
-            let World { now, network, oracle, hosts, .. } = self;
-            let around = &mut Surroundings { now: *now, network, oracle, calm: false };
-            match kind {
-                5 if hosts[host].is_alive() => hosts[host].kill(around, silently),
-                6 if hosts[host].is_alive() => hosts[host].stop(around),
-                7 => network.unreachable_until[host] = *now + self.dice.millis(10, 5_000),
-                _ => return,
-            }
-            if kind < 7 {
-                self.returns.push((self.now + self.dice.millis(1, 4_000), host));
-                self.wake(host, self.now);
-            }
-        } else {
-            self.stranger();
-        }
-        self.wake_whom_it_concerns();
-    }
-
-    /// Somebody who does not speak the protocol connects, says something, and perhaps stays.
-    fn stranger(&mut self) {
-        let host = self.dice.index(self.hosts.len());
-        if !self.hosts[host].is_alive() || self.network.listeners[host].is_none() {
-            return;
-        }
-        let link = self.network.connect(self.now, usize::MAX, host);
-        let junk: [&[u8]; 5] = [
-            b"GET / HTTP/1.1\r\n\r\n",
-            &[0x16, 3, 1, 2, 0, 1, 0],
-            &[0xff; 8],
-            b"\x40\x00\x00\x00\x01PLSW\x01",
-            b"",
-        ];
-        let _ = self.network.write(self.now, link, End::Client, junk[self.dice.index(junk.len())]);
-        if self.dice.permille(500) {
-            self.network.close(self.now, link, End::Client);
         }
     }
 
+    /// Looks at everybody for the last time, and at what only all of them together can say.
     fn settle(mut self) -> Report {
-        let World { now, network, oracle, hosts, clients, .. } = &mut self;
-        let around = Surroundings { now: *now, network, oracle, calm: true };
-        hosts.iter_mut().for_each(|host| host.expect_settled(&around));
-        clients.iter_mut().for_each(|client| client.expect_settled(&around));
-        self.oracle.expect_all_calls_ended();
-        let mut report = self.oracle.report;
-        let hosts = self.hosts.iter().map(Process::trace);
-        for (turns, trace) in hosts.chain(self.clients.iter().map(|client| client.trace())) {
-            report.turns += turns;
-            report.trace = mix(report.trace, trace);
+        for node in 0..self.nodes() {
+            self.with(node, |process, around| process.expect_settled(around));
         }
+        self.oracle.expect_all_calls_ended();
+        let guests: Vec<Guests> = self.hosts.iter_mut().map(Host::guests).collect();
+        let sum = |of: fn(&Guests) -> u64| guests.iter().map(of).sum::<u64>();
+        let (clients, followers) = (self.clients.len() as u64, sum(|guests| guests.subscribers));
+        assert_eq!(sum(|guests| guests.connections), clients, "everybody has one connection: {guests:?}");
+        assert_eq!(sum(|guests| guests.half_open), 0, "{guests:?}");
+        assert!(followers <= clients, "nobody is remembered for ever: {guests:?}");
+        let mut report = self.oracle.report;
+        for tally in self.tallies() {
+            report.turns += tally.turns;
+            report.events += tally.events;
+            report.trace = mix(report.trace, tally.trace);
+        }
+        assert!(report.events >= LEAST_EVENTS);
         report.seeds = 1;
+        report.least_events = report.events;
         report.connections = self.network.len() as u64;
-        report.virtual_seconds = self.now.as_micros() / 1_000_000;
+        report.virtual_seconds = self.now().as_micros() / 1_000_000;
         report
     }
 }

@@ -10,8 +10,9 @@ use pulsewire::time::{Duration, Instant};
 use super::super::dice::{mix, Dice};
 use super::super::driver::{Driver, Habits};
 use super::super::network::Node;
-use super::super::oracle::{result, Token};
-use super::{Process, Surroundings, TOPICS};
+use super::super::oracle::{self, result, Log, Token};
+use super::super::tap::token_of;
+use super::{Phase, Process, Surroundings, Tally, TOPICS};
 
 /// How the application of a server behaves.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,19 @@ pub struct Service {
     pub largest_publication: u64,
 }
 
+impl Service {
+    /// One that answers and publishes so that everybody can follow at once.
+    fn calm(self) -> Service {
+        Service {
+            longest_call_ms: 5,
+            largest_result: self.largest_result.min(100),
+            publish_every_ms: 200,
+            largest_burst: 2,
+            largest_publication: self.largest_publication.min(1_000),
+        }
+    }
+}
+
 pub struct Host {
     node: Node,
     address: usize,
@@ -31,9 +45,17 @@ pub struct Host {
     service: Service,
     life: Option<Life>,
     lives: u64,
-    turns: u64,
-    trace: u64,
+    /// Of the lives that are over.
+    before: Tally,
     dice: Dice,
+}
+
+/// Who is with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guests {
+    pub connections: u64,
+    pub half_open: u64,
+    pub subscribers: u64,
 }
 
 /// From a start to a death.
@@ -46,6 +68,7 @@ struct Life {
     publish_at: Instant,
     joined: BTreeSet<ConnId>,
     stopping: bool,
+    commands: u64,
 }
 
 impl Host {
@@ -57,11 +80,21 @@ impl Host {
         service: Service,
         dice: Dice,
     ) -> Self {
-        Host { node, address, limits, habits, service, life: None, lives: 0, turns: 0, trace: 0, dice }
+        Host { node, address, limits, habits, service, life: None, lives: 0, before: Tally::default(), dice }
     }
 
     pub fn is_alive(&self) -> bool {
         self.life.is_some()
+    }
+
+    /// Connections, those in their handshake among them, and subscribers, those without a connection among them.
+    pub fn guests(&mut self) -> Guests {
+        let stats = self.life.as_mut().map(|life| life.machine.stats()).unwrap_or_default();
+        Guests {
+            connections: stats.connections,
+            half_open: stats.half_open,
+            subscribers: stats.publisher.subscribers,
+        }
     }
 
     /// Starts a new life. Its epoch tells it from every other one in the world.
@@ -77,16 +110,17 @@ impl Host {
             publish_at: around.now,
             joined: BTreeSet::new(),
             stopping: false,
+            commands: 0,
         });
     }
 
     /// The process is gone, with all it knew.
     pub fn kill(&mut self, around: &mut Surroundings<'_>, silently: bool) {
-        if let Some(life) = self.life.take() {
-            self.turns += life.driver.turns;
-            self.trace = mix(self.trace, life.driver.trace);
+        if self.life.is_some() {
+            self.before = self.tally();
+            self.life = None;
             around.network.listeners[self.address] = None;
-            around.network.kill(around.now, self.node, silently);
+            around.network.kill(self.node, silently);
         }
     }
 
@@ -94,6 +128,7 @@ impl Host {
     pub fn stop(&mut self, around: &mut Surroundings<'_>) {
         if let Some(life) = &mut self.life {
             around.network.listeners[self.address] = None;
+            around.network.disturb_all(self.node, Instant::NEVER);
             life.machine.stop(around.now);
             life.stopping = true;
         }
@@ -110,11 +145,17 @@ impl Host {
         assert!(stats.replier.result_bytes <= limits.results_bytes + refusals);
         assert!(stats.publisher.log_messages <= u64::from(limits.log_messages));
         assert!(stats.publisher.log_bytes <= limits.log_bytes);
+        let log_memory = limits.log_bytes + u64::from(limits.log_messages) * LOG_ENTRY_BYTES;
+        assert!(stats.publisher.log_memory_bytes <= log_memory);
+        assert!(stats.publisher.subscribers <= stats.connections + u64::from(limits.max_detached));
     }
 }
 
+/// What the log's index takes for each message.
+const LOG_ENTRY_BYTES: u64 = 16;
+
 impl Life {
-    fn work(&mut self, around: &mut Surroundings<'_>, service: Service, dice: &mut Dice) {
+    fn listen(&mut self, around: &Surroundings<'_>, limits: &Limits) {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 ServerEvent::Work(work) => self.lane.push_back(work),
@@ -123,12 +164,20 @@ impl Life {
                     // Strangers may be turned away for what they say, our own clients never.
                     let accused = self.joined.remove(&conn) && matches!(reason, CloseReason::Protocol(_));
                     assert!(!accused, "{reason:?}");
+                    if reason == CloseReason::NotReading {
+                        let gone = self.driver.gone(conn).expect("it has just ended");
+                        gone.expect_starved(around.now, limits.not_reading_timeout);
+                    }
                 }
                 event => panic!("nobody knows {event:?}"),
             }
         }
+    }
+
+    fn work(&mut self, around: &mut Surroundings<'_>, service: Service, dice: &mut Dice) {
         if let Some((ticket, token, _)) = self.running.take_if(|(_, _, until)| *until <= around.now) {
             let len = usize::try_from(dice.mostly_small(service.largest_result)).unwrap();
+            self.commands += 1;
             match dice.index(10) {
                 0 => self.machine.reply(ticket, Status::Failed, b"no"),
                 _ => self.machine.reply(ticket, Status::Ok, &result(token, len)),
@@ -136,11 +185,11 @@ impl Life {
         }
         while self.running.is_none() {
             let Some(work) = self.lane.pop_front() else { break };
+            self.commands += 1;
             match self.machine.start(around.now, work.ticket) {
                 Ok(arguments) => {
                     assert!(around.now < work.deadline, "its caller has given up");
-                    let token =
-                        Token::from_le_bytes(arguments[..8].try_into().expect("callers send their token"));
+                    let token = token_of(&arguments).expect("callers send their token");
                     around.oracle.executed(token);
                     let takes = Duration::from_micros(dice.mostly_small(service.longest_call_ms * 1_000));
                     self.running = Some((work.ticket, token, around.now + takes));
@@ -153,35 +202,51 @@ impl Life {
     }
 
     fn publish(&mut self, around: &mut Surroundings<'_>, service: Service, dice: &mut Dice) {
-        if around.now < self.publish_at || self.stopping || around.calm {
+        if around.now < self.publish_at || self.stopping || !publishes(around.phase) {
             return;
         }
         self.publish_at = around.now + dice.millis(1, service.publish_every_ms);
-        let epoch = self.machine.epoch();
+        let log = Log { epoch: self.machine.epoch(), stream: 0 };
         for _ in 0..=dice.mostly_small(service.largest_burst) {
             let topic = *dice.pick(&TOPICS);
             let len = usize::try_from(dice.mostly_small(service.largest_publication)).unwrap();
             let seq = self.machine.head();
-            let data = super::super::oracle::data(epoch, seq, len);
+            let data = oracle::data(log, seq, len);
             let published = self.machine.publish(topic, &data).expect("within the limits");
-            around.oracle.published(epoch, published.seq, topic, len);
+            around.oracle.published(log, published.seq, topic, len);
+            self.commands += 1;
         }
     }
+}
+
+fn publishes(phase: Phase) -> bool {
+    matches!(phase, Phase::Trouble | Phase::Probing)
 }
 
 impl Process for Host {
     fn turn(&mut self, around: &mut Surroundings<'_>) -> Instant {
         let Some(life) = &mut self.life else { return Instant::NEVER };
+        let mut service = self.service;
+        if around.calm() {
+            life.driver.calm_down();
+            service = service.calm();
+            life.publish_at =
+                life.publish_at.min(around.now + Duration::from_millis(service.publish_every_ms));
+        }
         life.machine.handle_wall_clock(around.now.as_micros() * 1_000);
         life.driver.input(around.now, &mut life.machine, around.network);
-        life.work(around, self.service, &mut self.dice);
-        life.publish(around, self.service, &mut self.dice);
+        life.listen(around, &self.limits);
+        life.work(around, service, &mut self.dice);
+        life.publish(around, service, &mut self.dice);
         life.driver.output(around.now, &mut life.machine, around.network);
+        life.listen(around, &self.limits);
         let mut next = life.driver.next_turn(around.now, &life.machine);
         if let Some((_, _, until)) = life.running {
             next = next.min(until);
+        } else if !life.lane.is_empty() {
+            next = around.now; // Calls can come to light at the end of a turn.
         }
-        if !around.calm && !life.stopping {
+        if publishes(around.phase) && !life.stopping {
             next = next.min(life.publish_at);
         }
         if life.stopping && life.machine.is_flushed() && life.driver.holds_nothing() {
@@ -192,6 +257,10 @@ impl Process for Host {
         next
     }
 
+    fn check(&mut self, around: &Surroundings<'_>) {
+        assert!(!around.serving() || self.is_alive(), "every server is up in the end");
+    }
+
     fn expect_settled(&mut self, _around: &Surroundings<'_>) {
         let life = self.life.as_mut().expect("every server is up in the end");
         assert!(life.lane.is_empty() && life.running.is_none(), "all work is done");
@@ -199,8 +268,14 @@ impl Process for Host {
         assert_eq!((replier.queued_bytes, replier.result_bytes), (0, 0), "all calls are settled");
     }
 
-    fn trace(&self) -> (u64, u64) {
-        let (turns, trace) = self.life.as_ref().map_or((0, 0), |life| (life.driver.turns, life.driver.trace));
-        (self.turns + turns, mix(self.trace, trace))
+    fn tally(&self) -> Tally {
+        let Some(life) = &self.life else { return self.before };
+        let Driver { turns, events, trace, .. } = life.driver;
+        let Tally { turns: turns_before, events: events_before, trace: trace_before } = self.before;
+        Tally {
+            turns: turns_before + turns,
+            events: events_before + events + life.commands,
+            trace: mix(trace_before, trace),
+        }
     }
 }
