@@ -20,6 +20,11 @@ fn servers_that_forget_sessions_lose_nothing_unsaid_and_run_nothing_twice() {
 }
 
 #[test]
+fn connections_that_end_again_and_again_cost_no_call_and_no_message() {
+    run_seeds("connections_that_end", 500, scenario::abrupt);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..3 {
         assert_eq!(scenario::mixed(seed), scenario::mixed(seed));

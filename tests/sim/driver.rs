@@ -1,6 +1,9 @@
 //! A driver as lazy as the contract of [`Machine`] allows: it oversleeps, reads in small pieces, holds chunks back and
 //! tells the machine of everything late, but never out of order.
 
+mod habits;
+mod line;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -10,74 +13,12 @@ use pulsewire::time::{Duration, Instant};
 use super::dice::{mix, mix_bytes, Dice};
 use super::network::{Dialled, End, Link, Network, Node, Read};
 use super::tap::Tap;
-
-/// How a driver goes about its work.
-#[derive(Debug, Clone, Copy)]
-pub struct Habits {
-    /// Most that it wakes late for a timer.
-    pub oversleep_us: u64,
-    /// Most bytes of one read.
-    pub read_bytes: usize,
-    /// In so many of a thousand writes another thread is writing, and the machine learns later what became of it.
-    pub holds: u64,
-    /// Most that it learns it late.
-    pub longest_hold_ms: u64,
-    /// In so many of a thousand turns it asks for timers that are not due.
-    pub fidgets: u64,
-}
-
-impl Habits {
-    /// None that would hinder anybody.
-    pub const CALM: Habits =
-        Habits { oversleep_us: 1, read_bytes: 65_536, holds: 0, longest_hold_ms: 0, fidgets: 0 };
-
-    /// The most that it can be late for anything.
-    pub fn grace(&self) -> Duration {
-        Duration::from_micros(self.oversleep_us + 1_000)
-    }
-}
+pub use habits::Habits;
+pub use line::Gone;
+use line::Line;
 
 /// Reads of one connection in one turn.
 const READS_PER_TURN: usize = 32;
-
-#[derive(Debug)]
-struct Line {
-    link: Link,
-    end: End,
-    wants_write: bool,
-    /// The machine wants no bytes, until it says to look again.
-    paused: bool,
-    /// Its end was seen, and the machine is told when no chunk of it is out.
-    lost: Option<StreamEnd>,
-    /// Since when reads find nothing, by our clock and by the world's.
-    drained_since: Option<(Instant, Instant)>,
-    /// Since when the kernel takes nothing of what is to be written.
-    starved_since: Option<Instant>,
-}
-
-/// A connection that has ended, as its driver saw it.
-#[derive(Debug)]
-pub struct Gone {
-    pub conn: ConnId,
-    turn: u64,
-    /// Since when reads found nothing, by our clock and by the world's.
-    pub drained_since: Option<(Instant, Instant)>,
-    /// Bytes had come that were not read.
-    pub unread: bool,
-    /// A trouble of the connection was at work since then.
-    pub was_disturbed: bool,
-    starved_since: Option<Instant>,
-    how: Option<StreamEnd>,
-}
-
-impl Gone {
-    /// It was given up because its peer took nothing: then it really took nothing for so long, or the kernel says so.
-    pub fn expect_starved(&self, now: Instant, timeout: Duration) {
-        let starved = self.starved_since.map(|since| now.saturating_since(since));
-        let timed_out = self.how == Some(StreamEnd::TimedOut);
-        assert!(timed_out || starved >= Some(timeout), "a peer that reads was given up: {self:?}");
-    }
-}
 
 /// A chunk that is with another thread.
 struct Held {
@@ -174,12 +115,7 @@ impl Driver {
     ) {
         self.events += 1;
         if let Some(line) = self.lines.get_mut(&conn) {
-            if written > 0 {
-                line.starved_since = None;
-            }
-            if written < chunk.bytes().len() {
-                line.starved_since.get_or_insert(now);
-            }
+            line.wrote(now, written, chunk.bytes().len());
         }
         self.tap.iter_mut().for_each(|tap| tap.returned(conn));
         machine.handle_written(now, conn, chunk, written);
@@ -201,29 +137,14 @@ impl Driver {
 
     fn close(&mut self, network: &mut Network, conn: ConnId, how: Option<StreamEnd>) -> bool {
         let Some(line) = self.lines.remove(&conn) else { return false };
-        let Line { link, end, lost, drained_since, starved_since, .. } = line;
-        // An end that was seen while a chunk was out is all there is to see.
-        let unread = lost.is_none() && network.has_unread(link, end);
-        let disturbed = |(_, since)| lost.is_some() || network.was_disturbed(link, since);
-        let was_disturbed = drained_since.is_some_and(disturbed);
-        let turn = self.turns;
-        self.gone.push(Gone { conn, turn, drained_since, unread, was_disturbed, starved_since, how });
+        self.gone.push(Gone::new(conn, self.turns, &line, network, how));
         self.tap.iter_mut().for_each(|tap| tap.lost(conn));
-        network.close(link, end);
+        network.close(line.link, line.end);
         true
     }
 
     fn open(&mut self, conn: ConnId, link: Link, end: End) {
-        let line = Line {
-            link,
-            end,
-            wants_write: false,
-            paused: false,
-            lost: None,
-            drained_since: None,
-            starved_since: None,
-        };
-        self.lines.insert(conn, line);
+        self.lines.insert(conn, Line::new(link, end));
         self.events += 1;
     }
 
@@ -271,6 +192,7 @@ impl Driver {
             match network.read(line.link, line.end, most) {
                 Read::Bytes(bytes) => {
                     line.drained_since = None;
+                    line.flow.heard(network.now, bytes.len());
                     self.events += 1;
                     self.note(1, &bytes);
                     machine.handle_bytes(now, conn, &bytes);
@@ -415,6 +337,22 @@ impl Driver {
     /// A connection that ended in this turn or the one before.
     pub fn gone(&self, conn: ConnId) -> Option<&Gone> {
         self.gone.iter().find(|gone| gone.conn == conn)
+    }
+
+    /// Since when, in the world's time, the only connection of a client has been in good order, and its server had
+    /// nothing to say beside its heartbeats.
+    pub fn idle_since(&self, network: &Network) -> Option<Instant> {
+        let line = self.lines.values().next()?;
+        let since = line.flow.trickles_since()?;
+        let in_order = line.lost.is_none()
+            && !network.has_unread(line.link, line.end)
+            && !network.was_disturbed(line.link, since);
+        in_order.then_some(since)
+    }
+
+    /// Most bytes of one read.
+    pub fn read_bytes(&self) -> u64 {
+        self.habits.read_bytes as u64
     }
 
     /// Connections, and those to be.

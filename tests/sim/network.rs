@@ -2,33 +2,21 @@
 //!
 //! It lives in the world's time, which no process sees: each of them has a clock of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+mod connection;
+
+use std::collections::BTreeMap;
 
 use pulsewire::pattern::{ConnId, DialError, StreamEnd};
 use pulsewire::time::{Duration, Instant};
 
 use super::dice::Dice;
+use connection::Connection;
+pub use connection::End;
 
 /// A process, by its place in the world.
 pub type Node = usize;
 /// A connection, by its place in the network.
 pub type Link = usize;
-
-/// One of the two ends of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Client = 0,
-    Server = 1,
-}
-
-impl End {
-    pub fn other(self) -> End {
-        match self {
-            End::Client => End::Server,
-            End::Server => End::Client,
-        }
-    }
-}
 
 /// How bytes travel.
 #[derive(Debug, Clone, Copy)]
@@ -38,63 +26,6 @@ pub struct Weather {
     pub window: usize,
     /// In so many of a thousand writes the kernel takes less than it could, or nothing.
     pub short_writes: u64,
-}
-
-/// Bytes on their way to one end.
-#[derive(Debug, Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    /// When so many more of them arrive, in order.
-    arrivals: VecDeque<(Instant, usize)>,
-    /// The sender ended its side; all is there when the bytes are.
-    finished: Option<Instant>,
-    /// The sender waits for room.
-    blocked: bool,
-}
-
-#[derive(Debug)]
-struct Connection {
-    nodes: [Node; 2],
-    /// By the end that reads.
-    pipes: [Pipe; 2],
-    /// The end that an end will see, and when.
-    broken: [Option<(Instant, StreamEnd)>; 2],
-    closed: [bool; 2],
-    /// By the end that reads: until then nothing arrives there, neither bytes nor ends.
-    frozen_until: [Instant; 2],
-    /// Its kernels hand out what has arrived before they say that the connection is broken, as Linux does; others throw
-    /// it away.
-    reads_before_end: bool,
-    /// The last moment at which a trouble of this connection, or of a process at one of its ends, was at work.
-    disturbed_until: Instant,
-}
-
-impl Pipe {
-    /// At most `most` of the bytes that have arrived.
-    fn take(&mut self, now: Instant, most: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while let Some((_, len)) =
-            self.arrivals.front_mut().filter(|(at, _)| *at <= now && bytes.len() < most)
-        {
-            let taken = (*len).min(most - bytes.len());
-            bytes.extend(self.bytes.drain(..taken));
-            *len -= taken;
-            if *len == 0 {
-                self.arrivals.pop_front();
-            }
-        }
-        bytes
-    }
-}
-
-impl Connection {
-    /// How it is over for this end, as far as that has got around.
-    fn over(&self, now: Instant, end: End) -> Option<StreamEnd> {
-        let (at, how) = self.broken[end as usize]?;
-        // A kernel that gives up by itself has no network to wait for.
-        let hidden = how != StreamEnd::TimedOut && now < self.frozen_until[end as usize];
-        Some(how).filter(|_| at <= now && !hidden)
-    }
 }
 
 /// What a read brings.
@@ -114,6 +45,9 @@ pub struct Dialled {
     pub result: Result<Link, DialError>,
 }
 
+/// The latest that a connection is accepted: by then its client has given it up.
+const LATEST_ACCEPT_MS: u64 = 5_000;
+
 pub struct Network {
     /// The world's time.
     pub now: Instant,
@@ -127,6 +61,8 @@ pub struct Network {
     pub accepted: Vec<(Instant, Node, Link)>,
     /// Dials to this address are lost until then.
     pub unreachable_until: Vec<Instant>,
+    /// Who listens at this address accepts late until then: its clients are connected, and speak to nobody.
+    pub backlog_until: Vec<Instant>,
     /// Dials of these processes are lost until then.
     unplugged_until: BTreeMap<Node, Instant>,
     /// Who has to look at what when.
@@ -144,6 +80,7 @@ impl Network {
             dialled: Vec::new(),
             accepted: Vec::new(),
             unreachable_until: vec![Instant::ZERO; addresses],
+            backlog_until: vec![Instant::ZERO; addresses],
             unplugged_until: BTreeMap::new(),
             wakes: Vec::new(),
             dice,
@@ -173,24 +110,20 @@ impl Network {
                 (self.now + Duration::from_secs(3), Err(DialError::TimedOut))
             }
             None => (at, Err(DialError::Refused)),
-            Some(server) => (at + self.delay(), Ok(self.connect(at, node, server))),
+            Some(server) => {
+                let late = if at < self.backlog_until[address] { LATEST_ACCEPT_MS } else { 0 };
+                let accepted = at + self.dice.millis(0, late);
+                (at + self.delay(), Ok(self.connect(accepted, node, server)))
+            }
         };
         self.dialled.push(Dialled { at, node, conn, result });
         self.wakes.push((node, at));
     }
 
-    /// A connection comes about; `server` is to accept it.
+    /// A connection comes about; `server` is to accept it then.
     pub fn connect(&mut self, at: Instant, client: Node, server: Node) -> Link {
         let reads_before_end = self.dice.permille(500);
-        self.links.push(Connection {
-            nodes: [client, server],
-            pipes: Default::default(),
-            broken: [None; 2],
-            closed: [false; 2],
-            frozen_until: [Instant::ZERO; 2],
-            reads_before_end,
-            disturbed_until: Instant::ZERO,
-        });
+        self.links.push(Connection::new(client, server, reads_before_end));
         let link = self.links.len() - 1;
         self.accepted.push((at, server, link));
         self.wakes.push((server, at));
@@ -315,6 +248,7 @@ impl Network {
         self.weather.longest_delay_us = self.weather.longest_delay_us.min(2_000);
         self.weather.short_writes = 0;
         self.unreachable_until.fill(self.now);
+        self.backlog_until.fill(self.now);
         self.unplugged_until.clear();
     }
 

@@ -8,7 +8,7 @@ mod account;
 use std::collections::BTreeMap;
 
 use pulsewire::pattern::{NotExecuted, Outcome};
-use pulsewire::time::Duration;
+use pulsewire::time::{Duration, Instant};
 
 use super::dice::{mix, Dice};
 use super::Report;
@@ -35,6 +35,8 @@ struct Call {
     /// Nothing hinders anybody: it is answered.
     is_probe: bool,
     executions: u64,
+    /// When it was last answered at its server, in the world's time.
+    answered: Option<Instant>,
     ended: Option<Outcome>,
 }
 
@@ -47,7 +49,12 @@ pub struct Ending {
     pub grace: Duration,
     /// Something of it can have reached a server.
     pub may_have_left: bool,
+    /// Since when its server could have sent its answer, and did not.
+    pub idle_since: Option<Instant>,
 }
+
+/// How long a server may sit on an answer while it sends nothing else.
+const MOST_IDLE: Duration = Duration::from_secs(4);
 
 /// One call of one caller, unique in the world.
 pub type Token = u64;
@@ -96,7 +103,7 @@ impl Oracle {
     }
 
     pub fn called(&mut self, token: Token, idempotent: bool, is_probe: bool) {
-        let call = Call { idempotent, is_probe, executions: 0, ended: None };
+        let call = Call { idempotent, is_probe, executions: 0, answered: None, ended: None };
         assert!(self.calls.insert(token, call).is_none(), "tokens are unique");
         self.report.calls += 1;
     }
@@ -111,7 +118,12 @@ impl Oracle {
         assert!(!not_executed, "call {token} runs after its caller was told that it does not");
     }
 
-    pub fn ended(&mut self, ending: Ending, token: Token, outcome: Outcome) {
+    /// A function is through, and its server takes its answer for somebody who waits.
+    pub fn answered(&mut self, now: Instant, token: Token) {
+        self.calls.get_mut(&token).expect("only what was called is answered").answered = Some(now);
+    }
+
+    pub fn ended(&mut self, now: Instant, ending: Ending, token: Token, outcome: Outcome) {
         let call = self.calls.get_mut(&token).expect("only what was called ends");
         assert!(call.ended.is_none(), "call {token} ends again: {outcome:?} after {:?}", call.ended);
         assert!(ending.late <= ending.grace, "call {token} ends {:?} after its deadline", ending.late);
@@ -133,6 +145,14 @@ impl Oracle {
             Outcome::Unknown(_) => {
                 assert!(ending.may_have_left, "call {token} is {outcome:?}, and nothing of it has left");
                 assert!(!call.is_probe, "probe {token} is {outcome:?}");
+                let answered = call.answered.filter(|_| !call.idempotent);
+                if let (Some(answered), Some(idle)) = (answered, ending.idle_since) {
+                    let waited = now.saturating_since(answered.max(idle));
+                    assert!(
+                        waited < MOST_IDLE,
+                        "call {token} is {outcome:?}, and was answered {waited:?} ago"
+                    );
+                }
                 self.report.unknown += 1;
             }
         }

@@ -8,24 +8,44 @@ use super::driver::Habits;
 use super::lifeline::Schedule;
 use super::network::{Network, Weather};
 use super::process::{Caller, Calls, Follower, Host, Process, Reading, Service, Setup};
-use super::trouble::Troubles;
+use super::trouble::{Kinds, Troubles};
 use super::world::World;
 use super::Report;
 
+/// What a scenario is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Theme {
+    Mixed,
+    Forgetful,
+    Abrupt,
+}
+
 /// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
 pub fn mixed(seed: u64) -> Report {
-    live(seed, false)
+    live(seed, Theme::Mixed)
 }
 
 /// The same with servers that forget lost sessions soon, or at once, or all but one.
 pub fn forgetful(seed: u64) -> Report {
-    live(seed, true)
+    live(seed, Theme::Forgetful)
 }
 
-fn live(seed: u64, forgetful: bool) -> Report {
+/// Connections that end again and again while much is under way on them, and come back at once.
+pub fn abrupt(seed: u64) -> Report {
+    live(seed, Theme::Abrupt)
+}
+
+fn live(seed: u64, theme: Theme) -> Report {
     let mut dice = Dice::new(seed);
     let addresses = dice.index(2) + 1;
-    let limits = limits(&mut dice, forgetful);
+    let forgets = theme == Theme::Forgetful || theme == Theme::Abrupt && dice.permille(500);
+    let (callers, followers) = (dice.between(1, 2), dice.between(1, 3));
+    let mut limits = limits(&mut dice, forgets);
+    // Strangers may fill the house for a while.
+    limits.max_connections = u32::try_from(callers + followers + *dice.pick(&[1, 3, 20])).unwrap();
+    if theme == Theme::Abrupt && !forgets {
+        limits.session_keep = Duration::from_secs(12);
+    }
     let weather = Weather {
         longest_delay_us: *dice.pick(&[500, 5_000, 200_000]),
         window: *dice.pick(&[512, 4_096, 65_536]),
@@ -38,36 +58,44 @@ fn live(seed: u64, forgetful: bool) -> Report {
     });
     let hosts: Vec<Host> = hosts.collect();
     let mut clients: Vec<Box<dyn Process>> = Vec::new();
-    let (callers, followers) = (dice.between(1, 2), dice.between(1, 3));
     for client in 0..callers + followers {
         let setup = Setup {
             node: hosts.len() + clients.len(),
             limits: limits.clone(),
-            schedule: schedule(&mut dice),
+            schedule: schedule(&mut dice, theme),
             addresses,
             habits: habits(&mut dice),
             dice: dice.split(),
         };
         clients.push(match client < callers {
-            true => Box::new(Caller::new(setup, calls(&mut dice))),
+            true => Box::new(Caller::new(setup, calls(&mut dice, theme))),
             false => Box::new(Follower::new(setup, reading(&mut dice))),
         });
     }
-    let troubles = Troubles {
-        lasts: dice.millis(3_000, 25_000),
-        pause_ms: *dice.pick(&[(50, 300), (200, 3_000), (2_000, 8_000)]),
-        kinds: if dice.permille(100) { 0 } else { dice.bits() },
-    };
-    World::new(network, hosts, clients, troubles, dice.split()).run()
+    World::new(network, hosts, clients, troubles(&mut dice, theme), dice.split()).run()
 }
 
-fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
+fn troubles(dice: &mut Dice, theme: Theme) -> Troubles {
+    match theme {
+        Theme::Mixed | Theme::Forgetful => Troubles {
+            lasts: dice.millis(3_000, 25_000),
+            pause_ms: *dice.pick(&[(50, 300), (200, 3_000), (2_000, 8_000)]),
+            kinds: if dice.permille(100) { Kinds::NONE } else { Kinds::some(dice) },
+        },
+        Theme::Abrupt => Troubles {
+            lasts: dice.millis(6_000, 16_000),
+            pause_ms: *dice.pick(&[(10, 100), (50, 600)]),
+            kinds: Kinds::abrupt(dice),
+        },
+    }
+}
+
+fn limits(dice: &mut Dice, forgets: bool) -> Limits {
     let mut limits = Limits::tiny();
     limits.log_messages = *dice.pick(&[4, 30, 300]);
     limits.log_bytes = *dice.pick(&[16 * 1024, 64 * 1024]);
     limits.max_in_flight = *dice.pick(&[2, 16, 64]);
     limits.max_half_open = 4;
-    limits.max_connections = 32;
     limits.heartbeat_interval = Duration::from_millis(1_000);
     limits.heartbeat_timeout = Duration::from_millis(4_000);
     limits.handshake_timeout = Duration::from_secs(2);
@@ -75,7 +103,7 @@ fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
     limits.frame_progress_timeout = Duration::from_secs(10);
     limits.inbox_bytes = *dice.pick(&[500, 10_000, 1_000_000]);
     limits.session_keep = Duration::from_secs(4);
-    if forgetful {
+    if forgets {
         limits.session_keep = Duration::from_millis(*dice.pick(&[0, 500, 4_000]));
         limits.max_detached = *dice.pick(&[0, 1, 16]);
     }
@@ -86,16 +114,17 @@ fn limits(dice: &mut Dice, forgetful: bool) -> Limits {
     limits
 }
 
-fn schedule(dice: &mut Dice) -> Schedule {
+fn schedule(dice: &mut Dice, theme: Theme) -> Schedule {
     let schedule = |policy, least, most| Schedule {
         policy,
         least: Duration::from_millis(least),
         most: Duration::from_millis(most),
     };
-    match dice.index(4) {
-        0 => schedule(Reconnect::zmq(100, 0), 100, 199),
+    let policies = if theme == Theme::Abrupt { 2 } else { 4 };
+    match dice.index(policies) {
+        0 => schedule(Reconnect::zmq(1, 0), 1, 1),
         1 => schedule(Reconnect::zmq(10, 1_000), 10, 1_000),
-        2 => schedule(Reconnect::zmq(1, 0), 1, 1),
+        2 => schedule(Reconnect::zmq(100, 0), 100, 199),
         _ => schedule(Reconnect::default(), 50, 5_000),
     }
 }
@@ -103,7 +132,7 @@ fn schedule(dice: &mut Dice) -> Schedule {
 fn habits(dice: &mut Dice) -> Habits {
     Habits {
         oversleep_us: *dice.pick(&[1, 1_000, 200_000]),
-        read_bytes: *dice.pick(&[6, 300, 65_536]),
+        read_bytes: *dice.pick(&[6, 60, 300, 65_536, 65_536]),
         holds: *dice.pick(&[0, 20, 500]),
         longest_hold_ms: *dice.pick(&[300, 300, 8_000]),
         fidgets: *dice.pick(&[0, 100]),
@@ -120,14 +149,18 @@ fn service(dice: &mut Dice) -> Service {
     }
 }
 
-fn calls(dice: &mut Dice) -> Calls {
-    Calls {
+fn calls(dice: &mut Dice, theme: Theme) -> Calls {
+    let calls = Calls {
         every_ms: *dice.pick(&[80, 400, 3_000]),
         largest_burst: *dice.pick(&[0, 5, 80]),
         largest_arguments: *dice.pick(&[0, 100, 9_000]),
         longest_timeout_ms: *dice.pick(&[20, 1_000, 20_000]),
         idempotent: *dice.pick(&[0, 200, 900]),
         rests: *dice.pick(&[0, 0, 20]),
+    };
+    match theme {
+        Theme::Abrupt => Calls { every_ms: 80, longest_timeout_ms: *dice.pick(&[1_000, 20_000]), ..calls },
+        _ => calls,
     }
 }
 

@@ -13,8 +13,41 @@ pub struct Troubles {
     pub lasts: Duration,
     /// At least and at most so long between two troubles of a storm: each has time to do its work.
     pub pause_ms: (u64, u64),
-    /// Some of these come, others not, by their bits.
-    pub kinds: u64,
+    /// Some of these come, others not.
+    pub kinds: Kinds,
+}
+
+/// Which kinds of trouble come, by the bits of their places in [`Kind::ALL`].
+#[derive(Debug, Clone, Copy)]
+pub struct Kinds(u64);
+
+impl Kinds {
+    pub const NONE: Kinds = Kinds(0);
+
+    /// About half of them.
+    pub fn some(dice: &mut Dice) -> Self {
+        Kinds(dice.bits())
+    }
+
+    /// Most of those that end connections while their servers live on, and some of the others.
+    pub fn abrupt(dice: &mut Dice) -> Self {
+        let ends = [
+            Kind::Reset,
+            Kind::Freeze,
+            Kind::FreezeOneWay,
+            Kind::Abandon,
+            Kind::Unreachable,
+            Kind::Backlog,
+            Kind::Flap,
+        ];
+        let ends = Kind::ALL.iter().enumerate().filter(|(_, kind)| ends.contains(kind));
+        let ends = ends.fold(0, |bits, (place, _)| bits | 1 << place);
+        Kinds(ends & (dice.bits() | dice.bits()) | dice.bits() & dice.bits() & dice.bits())
+    }
+
+    fn contain(self, place: usize) -> bool {
+        self.0 & (1 << place) != 0
+    }
 }
 
 /// At least and at most so long: time for several troubles, ...
@@ -52,6 +85,7 @@ enum Kind {
     Kill,
     Stop,
     Unreachable,
+    Backlog,
     Flap,
     Jump,
     Suspend,
@@ -59,7 +93,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Reset,
         Kind::Freeze,
         Kind::FreezeOneWay,
@@ -69,6 +103,7 @@ impl Kind {
         Kind::Kill,
         Kind::Stop,
         Kind::Unreachable,
+        Kind::Backlog,
         Kind::Flap,
         Kind::Jump,
         Kind::Suspend,
@@ -122,7 +157,7 @@ impl World {
         if now >= self.storm.trouble_at {
             self.storm.trouble_at = now + self.storm.pause(&mut self.dice);
             let place = self.dice.index(Kind::ALL.len());
-            if self.storm.troubles.kinds & (1 << place) != 0 {
+            if self.storm.troubles.kinds.contain(place) {
                 self.happen(Kind::ALL[place]);
             }
         }
@@ -144,6 +179,10 @@ impl World {
                 let address = self.dice.index(self.hosts.len());
                 self.network.unreachable_until[address] = now + self.dice.millis(10, 5_000);
             }
+            Kind::Backlog => {
+                let address = self.dice.index(self.hosts.len());
+                self.network.backlog_until[address] = now + self.dice.millis(100, 4_000);
+            }
             Kind::Flap => {
                 let node = self.dice.between(self.hosts.len() as u64, self.nodes() as u64 - 1);
                 let node = usize::try_from(node).expect("a place in a vector");
@@ -156,7 +195,11 @@ impl World {
                 self.clocks[node].jump(now, by);
                 self.wake(node, now);
             }
-            Kind::Suspend => self.suspend(),
+            Kind::Suspend => {
+                let node = self.dice.index(self.nodes());
+                let until = now + self.dice.millis(10, 6_000);
+                self.suspend(node, until);
+            }
             Kind::Stranger => self.stranger(),
         }
     }
@@ -197,18 +240,6 @@ impl World {
         let at = self.now() + self.dice.millis(1, away);
         self.returns.push((at, host));
         self.wake(host, self.now());
-    }
-
-    /// A process gets no turns for a while.
-    fn suspend(&mut self) {
-        let node = self.dice.index(self.nodes());
-        let until = self.now() + self.dice.millis(10, 6_000);
-        self.suspended_until[node] = until;
-        self.clocks[node].awake_since = until;
-        if node < self.hosts.len() {
-            self.network.disturb_all(node, until);
-        }
-        self.wake(node, until);
     }
 
     fn flap(&mut self, flap: Flap) {

@@ -39,7 +39,7 @@ pub struct World {
     /// When, in the world's time, each takes its next turns: first the hosts, then the clients.
     wakes: Vec<BTreeSet<Instant>>,
     /// Until then these have no turns.
-    pub(super) suspended_until: Vec<Instant>,
+    suspended_until: Vec<Instant>,
     pub(super) phase: Phase,
     phase_since: Instant,
     pub(super) storm: Storm,
@@ -131,6 +131,7 @@ impl World {
         (self.phase, self.phase_since) = (next, self.now());
         for node in 0..self.wakes.len() {
             self.suspended_until[node] = self.suspended_until[node].min(self.now());
+            self.clocks[node].awake_since = self.clocks[node].awake_since.min(self.now());
             self.wake(node, self.now());
         }
     }
@@ -187,6 +188,17 @@ impl World {
         // A stranger has no turns.
         if let Some(wakes) = self.wakes.get_mut(node).filter(|_| at != Instant::NEVER) {
             wakes.insert(at.max(self.network.now).max(self.suspended_until[node]));
+        }
+    }
+
+    /// A process gets no turns until then, also not those that it has asked for.
+    pub(super) fn suspend(&mut self, node: Node, until: Instant) {
+        self.suspended_until[node] = until;
+        self.clocks[node].awake_since = until;
+        self.wakes[node] = self.wakes[node].split_off(&until);
+        self.wake(node, until);
+        if node < self.hosts.len() {
+            self.network.disturb_all(node, until);
         }
     }
 

@@ -36,6 +36,11 @@ impl Account {
         self.asked.insert(ticket, (prefix, add));
     }
 
+    /// Changes whose answers have not been seen.
+    pub fn waits_for(&self) -> usize {
+        self.asked.len()
+    }
+
     /// What it is subscribed to once all that was asked for is in force: how often, by prefix.
     pub fn wanted(&self) -> BTreeMap<&'static str, u64> {
         let mut set = self.set.clone();

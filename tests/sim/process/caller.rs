@@ -165,13 +165,17 @@ impl Caller {
         while let Some(done) = self.machine.poll_done() {
             let open = self.open.remove(&done.id).expect("only what was called ends, and once");
             let tap = self.driver.tap.as_ref().expect("it has one");
+            let idle_since =
+                self.driver.idle_since(around.network).map(|at| at.max(around.clock.awake_since));
             let ending = Ending {
                 late: around.clock.lateness(around.world(), open.deadline),
                 grace: self.grace,
                 may_have_left: tap.may_have_left(open.token),
+                // Where kernels take next to nothing, bytes come as slowly as if there were none.
+                idle_since: idle_since.filter(|_| around.network.weather.short_writes < 100),
             };
             self.commands += 1;
-            around.oracle.ended(ending, open.token, done.outcome);
+            around.oracle.ended(around.world(), ending, open.token, done.outcome);
         }
         while let Some(event) = self.machine.poll_connection_event() {
             self.lifeline.saw(around.now, around.clock, self.driver.last_gone(), event);

@@ -26,6 +26,10 @@ const PROMPT_LOOK_MS: u64 = 40;
 /// How soon a publication is there when nothing hinders it: sooner than the next heartbeat would come by.
 const PROMPT: Duration = Duration::from_millis(800);
 
+/// More than any publication takes.
+const LARGEST_EVENT_BYTES: u64 = 5_000;
+const ANSWER_BYTES: u64 = 64;
+
 pub struct Follower {
     node: Node,
     machine: Subscriber,
@@ -34,8 +38,7 @@ pub struct Follower {
     reading: Reading,
     account: Account,
     everything: bool,
-    /// Most bytes that may wait to be looked at, and those from which on it need not dial.
-    inbox_bytes: u64,
+    /// From so many bytes on that wait to be looked at it need not dial.
     far_behind: u64,
     batch: Batch,
     look_at: Instant,
@@ -50,8 +53,6 @@ impl Follower {
         let prefix = if dice.permille(300) { "" } else { *dice.pick(&PREFIXES) };
         let session = session_id(&mut dice);
         let far_behind = 2 * limits.inbox_bytes;
-        // Beyond its bound come one read, and the largest event that one byte of it may end.
-        let inbox_bytes = far_behind + 16 * habits.read_bytes as u64 + u64::from(limits.max_frame_bytes);
         let lifeline = Lifeline::new(schedule, &limits, habits.grace());
         let machine = Subscriber::new(limits, schedule.policy, addresses, session, dice.random(), prefix);
         let mut machine = machine.expect("a short prefix");
@@ -64,7 +65,6 @@ impl Follower {
             reading,
             account: Account::new(node, prefix),
             everything: prefix.is_empty(),
-            inbox_bytes,
             far_behind,
             batch: Batch::new(),
             look_at: Instant::ZERO,
@@ -143,8 +143,12 @@ impl Process for Follower {
         }
         self.listen(around);
         assert!(self.driver.connections() <= 1, "one connection at a time");
+        // Beyond its bound come one read, and what one byte of it may end: the largest event, and an answer to all that
+        // was asked for.
+        let answers = ANSWER_BYTES * self.account.waits_for() as u64;
+        let most = self.far_behind + 16 * self.driver.read_bytes() + LARGEST_EVENT_BYTES + answers;
         let waiting = self.machine.stats().inbox_bytes;
-        assert!(waiting <= self.inbox_bytes, "{waiting} bytes wait to be looked at");
+        assert!(waiting <= most, "{waiting} bytes wait to be looked at, and {most} may");
         let next = self.driver.next_turn(around.now, &self.machine).min(self.look_at.max(around.now));
         self.start_at.map_or(next, |at| next.min(at))
     }

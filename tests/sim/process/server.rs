@@ -178,10 +178,13 @@ impl Life {
         if let Some((ticket, token, _)) = self.running.take_if(|(_, _, until)| *until <= around.now) {
             let len = usize::try_from(dice.mostly_small(service.largest_result)).unwrap();
             self.commands += 1;
-            match dice.index(10) {
+            let waited_for = match dice.index(10) {
                 0 => self.machine.reply(ticket, Status::Failed, b"no"),
                 _ => self.machine.reply(ticket, Status::Ok, &result(token, len)),
             };
+            if waited_for {
+                around.oracle.answered(around.world(), token);
+            }
         }
         while self.running.is_none() {
             let Some(work) = self.lane.pop_front() else { break };
