@@ -101,6 +101,8 @@ pub(crate) struct CallTable {
     last_here: u64,
     /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
     settled_running: usize,
+    /// The client has said something, so it has been told whether its record is a new one.
+    pub(crate) is_heard: bool,
 }
 
 #[derive(Debug)]

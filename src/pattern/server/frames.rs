@@ -32,6 +32,7 @@ impl Server {
         match (role, frame) {
             (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
             (RecordRole::Requester(table), Frame::Request { header, arguments }) => {
+                table.is_heard = true;
                 let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
                 match work.map_err(CloseReason::Protocol)? {
                     Some(work) => self.events.push_back(ServerEvent::Work(work)),
@@ -40,6 +41,7 @@ impl Server {
                 Ok(())
             }
             (RecordRole::Requester(table), Frame::Settle(settle)) => {
+                table.is_heard = true;
                 self.replier.handle_settle(table, settle);
                 Ok(())
             }

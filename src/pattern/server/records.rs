@@ -120,21 +120,28 @@ impl Server {
     }
 
     /// A session has lost its connection. Its record is kept for a while: what has not started of its calls still
-    /// runs, and what matches its set still counts. A record lives whole or not at all.
+    /// runs, and what matches its set still counts. A record lives whole or not at all, and only once its client has
+    /// shown that it knows of it.
     pub(super) fn detach(&mut self, session: SessionId) {
         let Some(known) = self.sessions.get_mut(&session) else { return };
         let Some(record) = self.records.get_mut(known.record.0) else { return };
         (known.conn, record.conn) = (None, None);
         known.forget_at = self.now + self.limits.session_keep;
         self.detached.insert((known.forget_at, session));
-        if let RecordRole::Subscriber(follower) = &mut record.role {
-            if let Some(publisher) = self.streams.get_mut(follower.stream) {
-                publisher.detach(&mut self.budget, follower);
+        let is_heard = match &mut record.role {
+            RecordRole::Requester(table) => table.is_heard,
+            RecordRole::Subscriber(follower) => {
+                if let Some(publisher) = self.streams.get_mut(follower.stream) {
+                    publisher.detach(&mut self.budget, follower);
+                }
+                follower.has_begun()
             }
-            if !follower.has_begun() {
-                self.detached.remove(&(known.forget_at, session));
-                return self.forget(session);
-            }
+        };
+        if !is_heard {
+            // Its Welcome may be lost with the connection. Whoever does not know that this record is a new one would
+            // take it for the one before, and send again what has run there.
+            self.detached.remove(&(known.forget_at, session));
+            return self.forget(session);
         }
         while self.detached.len() > self.limits.max_detached as usize {
             let Some((_, oldest)) = self.detached.pop_first() else { break };

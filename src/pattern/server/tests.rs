@@ -1077,6 +1077,36 @@ fn records_are_kept_for_a_while_and_a_bye_or_a_mistake_frees_them_at_once() {
 }
 
 #[test]
+fn record_whose_welcome_may_be_lost_is_not_taken_for_the_one_before() {
+    let mut limits = Limits::default();
+    limits.max_detached = 0;
+    let mut hand = server(limits);
+    let first = requester(&mut hand, 1);
+    request(&mut hand, first, 1, 30_000, &[]);
+    let ticket = work(&mut hand)[0];
+    assert_eq!(hand.machine.start(hand.now, ticket), Ok(b"args".to_vec()));
+    assert!(hand.machine.reply(ticket, Status::Ok, b"done"));
+    // The record goes with the connection, and the client does not hear that its next one is new.
+    hand.lose(first, StreamEnd::Reset);
+    hand.machine.limits.max_detached = 16;
+    for attempt in [2, 3] {
+        let conn = hand.accept().unwrap();
+        hand.deliver(conn, hello(Role::Requester, 1, attempt)).expect(conn, welcome());
+        hand.lose(conn, StreamEnd::Reset);
+    }
+    // Nor where the next connection is the one that ends it.
+    for attempt in [4, 5] {
+        let conn = hand.accept().unwrap();
+        hand.deliver(conn, hello(Role::Requester, 1, attempt)).expect(conn, welcome());
+    }
+    // One that has said anything knows.
+    let conn = hand.accept().unwrap();
+    hand.deliver(conn, hello(Role::Requester, 1, 6)).expect(conn, welcome());
+    settle(&mut hand, conn, false, &[1]);
+    back(&mut hand, Role::Requester, 1, 7);
+}
+
+#[test]
 fn short_absence_loses_nothing_and_doubles_nothing() {
     for set in [&[""][..], &["a", "b"]] {
         let mut hand = server(Limits::default());
