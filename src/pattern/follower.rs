@@ -404,7 +404,8 @@ impl Follower {
             (_, SlowPolicy::Block, _) => log.first_slot(),
             (_, SlowPolicy::SkipToOldest, _) => log.recovery_slot(),
             (_, SlowPolicy::SkipToNewest, Follow::Matched { pending, .. }) => {
-                pending.back().copied().unwrap_or(log.next_slot())
+                // What others were sent since may have pushed even that one out.
+                pending.back().copied().unwrap_or(log.next_slot()).max(log.first_slot())
             }
             (_, SlowPolicy::SkipToNewest, _) => log.next_slot().saturating_sub(1),
         }

@@ -166,6 +166,25 @@ fn skipping_to_the_newest_leaves_out_all_but_the_last_and_counts_it() {
 }
 
 #[test]
+fn newest_that_was_pushed_out_for_others_is_counted_in_its_place() {
+    let mut hand = server_with(short_log(4), StreamOptions::default().policy(SlowPolicy::SkipToNewest));
+    let slow = subscriber(&mut hand, 1, &["a"]);
+    let quick = subscriber(&mut hand, 2, &["b"]);
+    hand.room(slow, 20);
+    for topic in ["a", "a", "a", "b", "b", "b", "b"] {
+        hand.machine.publish(topic, b"0123456789").unwrap();
+        hand.pump();
+    }
+    hand.room(slow, usize::MAX).expect(slow, publish(0, "a", b"0123456789"));
+    hand.expect(slow, Frame::Gap(Gap { before: 1, after: 7, lost: Lost::Exact(2) })).expect_silence(slow);
+    (3..7).for_each(|seq| {
+        hand.expect(quick, publish(seq, "b", b"0123456789"));
+    });
+    hand.machine.publish("a", b"0123456789").unwrap();
+    hand.expect(slow, publish(7, "a", b"0123456789")).expect_silence(slow);
+}
+
+#[test]
 fn blocking_publisher_finds_no_room_until_the_slow_one_has_read() {
     for set in [&["a"][..], &[""]] {
         let mut hand = server_with(short_log(4), StreamOptions::default().policy(SlowPolicy::Block));
