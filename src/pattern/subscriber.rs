@@ -256,20 +256,25 @@ impl Subscriber {
     }
 
     /// Asks anew for the newest message of each topic that the set matches. They come as snapshot events, and the
-    /// [`EventKind::Subscribed`] with the ticket returned ends them.
+    /// [`EventKind::Subscribed`] with the ticket returned ends them; if the server was restarted meanwhile, the one with
+    /// ticket 0 behind [`EventKind::Restarted`] does.
     ///
     /// # Errors
     /// Too many changes wait for an answer.
     pub fn refresh(&mut self) -> Result<u64, SubscribeError> {
         self.check_unanswered()?;
-        let mut regions = self.set.regions().peekable();
         if !self.dialer.is_established() {
-            drop(regions);
             self.marks.add_all(self.set.iter(), Marks::NOT_SENT);
             let ticket = self.ticket();
             self.waiting.push_back(ticket);
             return Ok(ticket);
         }
+        let mut regions: Vec<Vec<u8>> = self.set.regions().collect();
+        if regions.is_empty() {
+            // An empty set is answered too.
+            regions.push(Vec::new());
+        }
+        let mut regions = regions.into_iter().peekable();
         let mut last = 0;
         let mut changes = Vec::new();
         while let Some(region) = regions.next() {
@@ -283,7 +288,6 @@ impl Subscriber {
             }
             changes.push(Change { ticket: last, region, add: true, snapshot: true });
         }
-        drop(regions);
         self.changes.append(&mut changes);
         self.dialer.wake();
         Ok(last)

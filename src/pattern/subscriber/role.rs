@@ -243,7 +243,7 @@ impl Subscriber {
                 }
             }
             self.advance(position, position)?;
-            if restarted && self.snapshot {
+            if restarted && (self.snapshot || !self.marks.is_empty()) {
                 // The end of the snapshot says that all is as it was.
                 self.answer_waiting(handshake.ticket, position);
                 if let Ok(ticket) = self.refresh() {

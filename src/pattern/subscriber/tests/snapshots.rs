@@ -206,6 +206,33 @@ fn refresh_while_away_rides_on_the_handshake() {
 }
 
 #[test]
+fn refresh_while_away_from_a_server_that_restarts_is_asked_for_when_the_user_knows() {
+    let (mut hand, conn) = following();
+    hand.lose(conn, StreamEnd::Reset);
+    hand.machine.refresh().unwrap();
+    hand.at(100);
+    let conn = greet(&mut hand, EPOCH + 1);
+    let set = asked(&mut hand, conn);
+    hand.deliver(conn, subscribed(set[0].0, 2));
+    let refresh = asked(&mut hand, conn);
+    assert_eq!(refresh, [(refresh[0].0, vec!["a".into()], true, None)]);
+    hand.deliver(conn, last(1, "a")).deliver(conn, subscribed(refresh[0].0, 3));
+    assert_eq!(events(&mut hand).last().unwrap(), "subscribed 0 3");
+}
+
+#[test]
+fn refresh_of_an_empty_set_is_answered() {
+    let (mut hand, conn) = following();
+    let left = hand.machine.unsubscribe("a").unwrap();
+    hand.heard(conn).unwrap();
+    hand.deliver(conn, subscribed(left, 5));
+    let ticket = hand.machine.refresh().unwrap();
+    assert_eq!(asked(&mut hand, conn), [(ticket, vec![], true, None)]);
+    hand.deliver(conn, subscribed(ticket, 5));
+    assert_eq!(events(&mut hand).last().unwrap(), &format!("subscribed {ticket} 5"));
+}
+
+#[test]
 fn saved_place_is_asked_for_until_something_has_come_of_it() {
     let mut hand = with(SubscribeOptions::default().from(EPOCH, 40), "a");
     let conn = greet(&mut hand, EPOCH);
