@@ -33,6 +33,8 @@ pub struct Driver {
     habits: Habits,
     dice: Dice,
     lines: BTreeMap<ConnId, Line>,
+    /// Of all connections that there ever were.
+    links: BTreeMap<ConnId, Link>,
     dialling: BTreeSet<ConnId>,
     held: Vec<Held>,
     /// There is more to do at once.
@@ -57,6 +59,7 @@ impl Driver {
             habits,
             dice,
             lines: BTreeMap::new(),
+            links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             held: Vec::new(),
             again: false,
@@ -145,6 +148,7 @@ impl Driver {
 
     fn open(&mut self, conn: ConnId, link: Link, end: End) {
         self.lines.insert(conn, Line::new(link, end));
+        self.links.insert(conn, link);
         self.events += 1;
     }
 
@@ -353,6 +357,11 @@ impl Driver {
     /// Most bytes of one read.
     pub fn read_bytes(&self) -> u64 {
         self.habits.read_bytes as u64
+    }
+
+    /// The process that dialled a connection, which may have ended since.
+    pub fn client_of(&self, network: &Network, conn: ConnId) -> Option<Node> {
+        self.links.get(&conn).map(|link| network.client_of(*link))
     }
 
     /// Connections, and those to be.

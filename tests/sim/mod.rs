@@ -6,6 +6,7 @@
 //! trouble    storms and lulls: what breaks, and when
 //! clock      what one process sees of the time
 //! process    a machine with its application: server, caller, follower
+//! streams    how many the servers have, and what each is to be
 //! driver     moves bytes between a machine and the network, as lazily as a real one may
 //! network    streams that split, delay, stall, reset and refuse
 //! oracle     a ledger of its own: what was published, called, executed and received, and what has to balance
@@ -28,6 +29,7 @@ pub mod oracle;
 pub mod process;
 pub mod scenario;
 mod seeds;
+pub mod streams;
 pub mod tap;
 pub mod trouble;
 pub mod world;
@@ -58,6 +60,10 @@ pub struct Report {
     pub not_executed: u64,
     pub unknown: u64,
     pub sent_twice: u64,
+    pub snapshots: u64,
+    pub rebirths: u64,
+    pub blocked: u64,
+    pub put_out: u64,
 }
 
 impl Report {
@@ -87,6 +93,10 @@ impl Report {
             (&mut self.not_executed, other.not_executed),
             (&mut self.unknown, other.unknown),
             (&mut self.sent_twice, other.sent_twice),
+            (&mut self.snapshots, other.snapshots),
+            (&mut self.rebirths, other.rebirths),
+            (&mut self.blocked, other.blocked),
+            (&mut self.put_out, other.put_out),
         ];
         for (mine, theirs) in mine {
             *mine += theirs;

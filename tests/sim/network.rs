@@ -211,6 +211,11 @@ impl Network {
         Ok(taken)
     }
 
+    /// The process that dialled.
+    pub fn client_of(&self, link: Link) -> Node {
+        self.links[link].nodes[End::Client as usize]
+    }
+
     pub fn shutdown(&mut self, link: Link, end: End) {
         let at = self.now + self.delay();
         let connection = &mut self.links[link];

@@ -4,6 +4,8 @@
 //! counters.
 
 mod account;
+mod snapshots;
+mod visits;
 
 use std::collections::BTreeMap;
 
@@ -11,14 +13,17 @@ use pulsewire::pattern::{NotExecuted, Outcome};
 use pulsewire::time::{Duration, Instant};
 
 use super::dice::{mix, Dice};
+use super::streams::Plan;
 use super::Report;
-pub use account::Account;
+pub use account::{Account, Following};
+pub use visits::Visits;
 
 /// One numbered sequence of publications: a stream of one life of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Log {
     pub epoch: u64,
-    pub stream: u64,
+    /// The place of its plan.
+    pub stream: usize,
 }
 
 /// A publication as it was made: its topic; the data follow from its log and number.
@@ -64,12 +69,14 @@ pub struct Oracle {
     /// By sequence number.
     published: BTreeMap<Log, Vec<Publication>>,
     calls: BTreeMap<Token, Call>,
+    plans: Vec<Plan>,
+    pub visits: Visits,
     pub report: Report,
 }
 
 /// The data of a publication, by its number.
 pub fn data(log: Log, seq: u64, len: usize) -> Vec<u8> {
-    noise(mix(mix(log.epoch, log.stream), seq), len)
+    noise(mix(mix(log.epoch, log.stream as u64), seq), len)
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -88,6 +95,10 @@ pub fn result(token: Token, len: usize) -> Vec<u8> {
 }
 
 impl Oracle {
+    pub fn new(plans: Vec<Plan>, visits: Visits) -> Self {
+        Oracle { plans, visits, ..Oracle::default() }
+    }
+
     // What was done.
 
     pub fn published(&mut self, log: Log, seq: u64, topic: &'static str, len: usize) {
@@ -99,7 +110,22 @@ impl Oracle {
 
     /// The number of the next publication.
     pub fn head(&self, log: Log) -> u64 {
-        self.published.get(&log).map_or(0, |all| all.len() as u64)
+        self.all(log).len() as u64
+    }
+
+    fn all(&self, log: Log) -> &[Publication] {
+        self.published.get(&log).map_or(&[], |all| all)
+    }
+
+    fn plan(&self, log: Log) -> &Plan {
+        &self.plans[log.stream]
+    }
+
+    /// Whether the log of these publications certainly had room for all of this part.
+    fn has_room(&self, log: Log, from: u64, to: u64) -> bool {
+        let part = &self.all(log)[place(from)..place(to)];
+        let bytes = part.iter().map(|publication| publication.len as u64).sum();
+        self.plan(log).has_room(part.len() as u64, bytes)
     }
 
     pub fn called(&mut self, token: Token, idempotent: bool, is_probe: bool) {

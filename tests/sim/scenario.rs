@@ -7,7 +7,9 @@ use super::dice::Dice;
 use super::driver::Habits;
 use super::lifeline::Schedule;
 use super::network::{Network, Weather};
+use super::oracle::{Oracle, Visits};
 use super::process::{Caller, Calls, Follower, Host, Process, Reading, Service, Setup};
+use super::streams::{self, Plan};
 use super::trouble::{Kinds, Troubles};
 use super::world::World;
 use super::Report;
@@ -46,6 +48,10 @@ fn live(seed: u64, theme: Theme) -> Report {
     if theme == Theme::Abrupt && !forgets {
         limits.session_keep = Duration::from_secs(12);
     }
+    let plans = Plan::some(&mut dice, &limits);
+    let remembers_all = u64::from(limits.max_detached) >= 4 * (callers + followers);
+    let visits = Visits::new(limits.session_keep, remembers_all);
+    let (streams, oracle) = (plans.len(), Oracle::new(plans.clone(), visits));
     let weather = Weather {
         longest_delay_us: *dice.pick(&[500, 5_000, 200_000]),
         window: *dice.pick(&[512, 4_096, 65_536]),
@@ -54,7 +60,7 @@ fn live(seed: u64, theme: Theme) -> Report {
     let network = Network::new(weather, addresses, dice.split());
     let hosts = (0..addresses).map(|address| {
         let (habits, service) = (Habits { longest_hold_ms: 300, ..habits(&mut dice) }, service(&mut dice));
-        Host::new(address, address, limits.clone(), habits, service, dice.split())
+        Host::new(address, address, limits.clone(), habits, service, plans.clone(), dice.split())
     });
     let hosts: Vec<Host> = hosts.collect();
     let mut clients: Vec<Box<dyn Process>> = Vec::new();
@@ -69,10 +75,10 @@ fn live(seed: u64, theme: Theme) -> Report {
         };
         clients.push(match client < callers {
             true => Box::new(Caller::new(setup, calls(&mut dice, theme))),
-            false => Box::new(Follower::new(setup, reading(&mut dice))),
+            false => Box::new(Follower::new(setup, reading(&mut dice, streams), &oracle)),
         });
     }
-    World::new(network, hosts, clients, troubles(&mut dice, theme), dice.split()).run()
+    World::new(network, oracle, hosts, clients, troubles(&mut dice, theme), dice.split()).run()
 }
 
 fn troubles(dice: &mut Dice, theme: Theme) -> Troubles {
@@ -107,7 +113,9 @@ fn limits(dice: &mut Dice, forgets: bool) -> Limits {
         limits.session_keep = Duration::from_millis(*dice.pick(&[0, 500, 4_000]));
         limits.max_detached = *dice.pick(&[0, 1, 16]);
     }
-    limits.positions_bytes = *dice.pick(&[40, 200, 100_000]);
+    limits.positions_bytes = *dice.pick(&[40, 200, streams::ROOMY_BYTES, streams::ROOMY_BYTES]);
+    limits.max_streams = streams::MOST;
+    limits.block_timeout = Duration::from_millis(*dice.pick(&[50, 1_000, 5_000]));
     limits.partial_frames_bytes = *dice.pick(&[6_000, 100_000]);
     limits.results_bytes = *dice.pick(&[2_000, 100_000]);
     limits.queued_arguments_bytes = *dice.pick(&[2_000, 100_000]);
@@ -164,10 +172,14 @@ fn calls(dice: &mut Dice, theme: Theme) -> Calls {
     }
 }
 
-fn reading(dice: &mut Dice) -> Reading {
+fn reading(dice: &mut Dice, streams: usize) -> Reading {
     Reading {
+        stream: dice.index(streams),
+        snapshots: dice.permille(500),
         every_ms: *dice.pick(&[10, 100, 2_000]),
         changes: *dice.pick(&[0, 20, 500]),
         rests: *dice.pick(&[0, 0, 10]),
+        refreshes: *dice.pick(&[0, 0, 100]),
+        deaths: *dice.pick(&[0, 0, 5, 50]),
     }
 }

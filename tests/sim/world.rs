@@ -55,6 +55,7 @@ pub struct World {
 impl World {
     pub fn new(
         network: Network,
+        oracle: Oracle,
         hosts: Vec<Host>,
         clients: Vec<Box<dyn Process>>,
         troubles: Troubles,
@@ -64,7 +65,7 @@ impl World {
         let returns = (0..hosts.len()).map(|host| (Instant::ZERO, host)).collect();
         World {
             network,
-            oracle: Oracle::default(),
+            oracle,
             hosts,
             clients,
             clocks: (0..nodes).map(|_| Clock::default()).collect(),

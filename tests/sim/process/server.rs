@@ -1,5 +1,7 @@
 //! A host that runs a server, kills it, and starts it again with a new epoch.
 
+mod feeds;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use pulsewire::pattern::{
@@ -10,9 +12,11 @@ use pulsewire::time::{Duration, Instant};
 use super::super::dice::{mix, Dice};
 use super::super::driver::{Driver, Habits};
 use super::super::network::Node;
-use super::super::oracle::{self, result, Log, Token};
+use super::super::oracle::{result, Token};
+use super::super::streams::Plan;
 use super::super::tap::token_of;
-use super::{Phase, Process, Surroundings, Tally, TOPICS};
+use super::{Process, Surroundings, Tally};
+use feeds::Feeds;
 
 /// How the application of a server behaves.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,7 @@ pub struct Host {
     limits: Limits,
     habits: Habits,
     service: Service,
+    plans: Vec<Plan>,
     life: Option<Life>,
     lives: u64,
     /// Of the lives that are over.
@@ -51,7 +56,7 @@ pub struct Host {
 }
 
 /// Who is with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guests {
     pub connections: u64,
     pub half_open: u64,
@@ -65,7 +70,7 @@ struct Life {
     /// One lane: what waits, and what runs until when.
     lane: VecDeque<Work>,
     running: Option<(Ticket, Token, Instant)>,
-    publish_at: Instant,
+    feeds: Feeds,
     joined: BTreeSet<ConnId>,
     stopping: bool,
     commands: u64,
@@ -78,9 +83,11 @@ impl Host {
         limits: Limits,
         habits: Habits,
         service: Service,
+        plans: Vec<Plan>,
         dice: Dice,
     ) -> Self {
-        Host { node, address, limits, habits, service, life: None, lives: 0, before: Tally::default(), dice }
+        let before = Tally::default();
+        Host { node, address, limits, habits, service, plans, life: None, lives: 0, before, dice }
     }
 
     pub fn is_alive(&self) -> bool {
@@ -89,12 +96,10 @@ impl Host {
 
     /// Connections, those in their handshake among them, and subscribers, those without a connection among them.
     pub fn guests(&mut self) -> Guests {
-        let stats = self.life.as_mut().map(|life| life.machine.stats()).unwrap_or_default();
-        Guests {
-            connections: stats.connections,
-            half_open: stats.half_open,
-            subscribers: stats.publisher.subscribers,
-        }
+        let Some(Life { machine, feeds, .. }) = &mut self.life else { return Guests::default() };
+        let subscribers = feeds.subscribers(machine);
+        let stats = machine.stats();
+        Guests { connections: stats.connections, half_open: stats.half_open, subscribers }
     }
 
     /// Starts a new life. Its epoch tells it from every other one in the world.
@@ -102,12 +107,13 @@ impl Host {
         self.lives += 1;
         let epoch = (1 + self.address as u64) << 32 | self.lives;
         around.network.listeners[self.address] = Some(self.node);
+        let mut machine = Server::new(Roles::Both, self.limits.clone(), epoch, self.dice.bits());
         self.life = Some(Life {
-            machine: Server::new(Roles::Both, self.limits.clone(), epoch, self.dice.bits()),
+            feeds: Feeds::new(&mut machine, &self.plans, around.now, self.limits.block_timeout),
+            machine,
             driver: Driver::new(self.node, self.habits, self.dice.split()),
             lane: VecDeque::new(),
             running: None,
-            publish_at: around.now,
             joined: BTreeSet::new(),
             stopping: false,
             commands: 0,
@@ -143,27 +149,30 @@ impl Host {
         let refusals = u64::from(limits.max_connections) * u64::from(limits.max_in_flight) * 2 * 160;
         assert!(stats.replier.queued_bytes <= limits.queued_arguments_bytes + refusals);
         assert!(stats.replier.result_bytes <= limits.results_bytes + refusals);
-        assert!(stats.publisher.log_messages <= u64::from(limits.log_messages));
-        assert!(stats.publisher.log_bytes <= limits.log_bytes);
-        let log_memory = limits.log_bytes + u64::from(limits.log_messages) * LOG_ENTRY_BYTES;
-        assert!(stats.publisher.log_memory_bytes <= log_memory);
-        assert!(stats.publisher.subscribers <= stats.connections + u64::from(limits.max_detached));
+        life.feeds.check_bounds(&mut life.machine);
+        let subscribers = life.feeds.subscribers(&mut life.machine);
+        assert!(subscribers <= stats.connections + u64::from(limits.max_detached));
     }
 }
 
-/// What the log's index takes for each message.
-const LOG_ENTRY_BYTES: u64 = 16;
-
 impl Life {
-    fn listen(&mut self, around: &Surroundings<'_>, limits: &Limits) {
+    fn listen(&mut self, around: &mut Surroundings<'_>, limits: &Limits) {
+        let epoch = self.machine.epoch();
         while let Some(event) = self.machine.poll_event() {
             match event {
                 ServerEvent::Work(work) => self.lane.push_back(work),
-                ServerEvent::Joined { conn, .. } => assert!(self.joined.insert(conn), "ids are never reused"),
+                ServerEvent::Joined { conn, .. } => {
+                    assert!(self.joined.insert(conn), "ids are never reused");
+                    let client = self.driver.client_of(around.network, conn).expect("it was accepted");
+                    around.oracle.visits.joined(around.now, epoch, client, conn);
+                }
                 ServerEvent::Left { conn, reason, .. } => {
+                    let joined = self.joined.remove(&conn);
                     // Strangers may be turned away for what they say, our own clients never.
-                    let accused = self.joined.remove(&conn) && matches!(reason, CloseReason::Protocol(_));
-                    assert!(!accused, "{reason:?}");
+                    assert!(!joined || !matches!(reason, CloseReason::Protocol(_)), "{reason:?}");
+                    if let Some(client) = self.driver.client_of(around.network, conn).filter(|_| joined) {
+                        around.oracle.visits.left(around.now, epoch, client, conn, &reason);
+                    }
                     if reason == CloseReason::NotReading {
                         let gone = self.driver.gone(conn).expect("it has just ended");
                         gone.expect_starved(around.now, limits.not_reading_timeout);
@@ -203,27 +212,6 @@ impl Life {
             }
         }
     }
-
-    fn publish(&mut self, around: &mut Surroundings<'_>, service: Service, dice: &mut Dice) {
-        if around.now < self.publish_at || self.stopping || !publishes(around.phase) {
-            return;
-        }
-        self.publish_at = around.now + dice.millis(1, service.publish_every_ms);
-        let log = Log { epoch: self.machine.epoch(), stream: 0 };
-        for _ in 0..=dice.mostly_small(service.largest_burst) {
-            let topic = *dice.pick(&TOPICS);
-            let len = usize::try_from(dice.mostly_small(service.largest_publication)).unwrap();
-            let seq = self.machine.head();
-            let data = oracle::data(log, seq, len);
-            let published = self.machine.publish(topic, &data).expect("within the limits");
-            around.oracle.published(log, published.seq, topic, len);
-            self.commands += 1;
-        }
-    }
-}
-
-fn publishes(phase: Phase) -> bool {
-    matches!(phase, Phase::Trouble | Phase::Probing)
 }
 
 impl Process for Host {
@@ -233,14 +221,16 @@ impl Process for Host {
         if around.calm() {
             life.driver.calm_down();
             service = service.calm();
-            life.publish_at =
-                life.publish_at.min(around.now + Duration::from_millis(service.publish_every_ms));
+            let next_at = &mut life.feeds.next_at;
+            *next_at = (*next_at).min(around.now + Duration::from_millis(service.publish_every_ms));
         }
         life.machine.handle_wall_clock(around.now.as_micros() * 1_000);
         life.driver.input(around.now, &mut life.machine, around.network);
         life.listen(around, &self.limits);
         life.work(around, service, &mut self.dice);
-        life.publish(around, service, &mut self.dice);
+        if !life.stopping {
+            life.feeds.turn(around, &mut life.machine, service, &mut self.dice);
+        }
         life.driver.output(around.now, &mut life.machine, around.network);
         life.listen(around, &self.limits);
         let mut next = life.driver.next_turn(around.now, &life.machine);
@@ -249,8 +239,8 @@ impl Process for Host {
         } else if !life.lane.is_empty() {
             next = around.now; // Calls can come to light at the end of a turn.
         }
-        if publishes(around.phase) && !life.stopping {
-            next = next.min(life.publish_at);
+        if !life.stopping {
+            next = next.min(life.feeds.next(around.now, around.phase));
         }
         if life.stopping && life.machine.is_flushed() && life.driver.holds_nothing() {
             self.kill(around, false);
@@ -267,6 +257,7 @@ impl Process for Host {
     fn expect_settled(&mut self, _around: &Surroundings<'_>) {
         let life = self.life.as_mut().expect("every server is up in the end");
         assert!(life.lane.is_empty() && life.running.is_none(), "all work is done");
+        life.feeds.expect_nothing_blocked();
         let replier = life.machine.stats().replier;
         assert_eq!((replier.queued_bytes, replier.result_bytes), (0, 0), "all calls are settled");
     }
@@ -277,7 +268,7 @@ impl Process for Host {
         let Tally { turns: turns_before, events: events_before, trace: trace_before } = self.before;
         Tally {
             turns: turns_before + turns,
-            events: events_before + events + life.commands,
+            events: events_before + events + life.commands + life.feeds.commands,
             trace: mix(trace_before, trace),
         }
     }
