@@ -243,10 +243,9 @@ impl Process for Follower {
 const SAVES: u64 = 200;
 
 fn first_prefix(dice: &mut Dice) -> &'static str {
-    if dice.permille(300) {
-        ""
-    } else {
-        *dice.pick(&PREFIXES)
+    match dice.permille(300) {
+        true => "",
+        false => PREFIXES[dice.index(PREFIXES.len())],
     }
 }
 
