@@ -19,9 +19,9 @@ use crate::usage::{status_field, waits_of};
 use crate::Result;
 
 /// For whatever an accepted connection is still to bring about.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(300);
 /// In which wake-ups are counted. Heartbeats that are further apart do not fall into it.
-const WATCH: Duration = Duration::from_secs(2);
+const WATCH: Duration = Duration::from_secs(1);
 
 /// Builds the servers, once for all measurements.
 pub fn build() -> Result<()> {

@@ -23,14 +23,16 @@ pub fn run(options: Options) -> Result<()> {
     let mut results = Results::of(machine::Machine::here(), options.effort);
     for case in Case::ALL.into_iter().filter(|case| options.wants_case(*case)) {
         measure_case(&options, case, &mut results)?;
+        if let Some(folder) = &options.out {
+            // After each case, so that a run that is broken off has not been for nothing.
+            report::write(&results, folder)?;
+        }
     }
     results.push(Line::LoadAfter(machine::load()));
+    print!("{}", report::verdicts(&results));
     match &options.out {
         Some(folder) => report::write(&results, folder),
-        None => {
-            print!("{}", report::verdicts(&results));
-            Ok(())
-        }
+        None => Ok(()),
     }
 }
 
@@ -109,13 +111,13 @@ impl Cell {
 
     fn spec(self, peer: Peer, effort: Effort) -> Spec {
         let (warm_ms, run_ms) = match self.case {
-            Case::RoundTrip => (100, 300),
-            Case::Callers | Case::Pipeline | Case::Fairness => (150, 400),
-            Case::Throughput | Case::FanOut | Case::Filter => (150, 400),
-            Case::Paced => (200, 1_000),
+            Case::RoundTrip => (50, 200),
+            Case::Callers | Case::Pipeline | Case::Fairness => (100, 300),
+            Case::Throughput | Case::FanOut | Case::Filter => (100, 250),
+            Case::Paced => (100, 800),
             Case::Idle => (0, 0),
         };
-        let longer = if effort == Effort::Full { 3 } else { 1 };
+        let longer = if effort == Effort::Full { 4 } else { 1 };
         let Cell { case, parameter, placement } = self;
         Spec { case, parameter, placement, peer, warm_ms, run_ms: run_ms * longer, deadline_s: 30 }
     }
@@ -125,7 +127,7 @@ impl Cell {
         let folder = std::env::temp_dir().join(format!("rivals-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         for &peer in peers {
-            let spec = self.spec(peer, options.effort);
+            let spec = Spec { run_ms: 150, ..self.spec(peer, options.effort) };
             let traced = pair::measure(&spec, Some(&folder)).and_then(|found| {
                 let operations = found.operations();
                 let per_operation = |end: &str| -> Result<Figures> {
