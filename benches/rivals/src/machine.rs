@@ -38,12 +38,19 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             is_virtual: field(&processor, "flags").is_some_and(|flags| flags.contains("hypervisor")),
             memory_mib: kib.unwrap_or_default() / 1024,
-            kernel: output("uname", &["-s", "-r", "-m"]),
+            kernel: kernel(),
             compiler: output("rustc", &["--version"]),
             versions,
             load_before: load(),
         }
     }
+}
+
+/// The kernel without what its builder added to the version.
+fn kernel() -> String {
+    let version = output("uname", &["-r"]);
+    let version = version.split('-').next().unwrap_or_default();
+    format!("{} {version}, {}", output("uname", &["-s"]), output("uname", &["-m"]))
 }
 
 /// The first line `name : value` of a page.

@@ -74,7 +74,17 @@ impl Results {
         Results { lines: vec![Line::Machine(machine, effort)] }
     }
 
-    pub fn push(&mut self, line: Line) {
+    /// Figures are kept with five digits: the sixth is noise.
+    pub fn push(&mut self, mut line: Line) {
+        let figures = match &mut line {
+            Line::Measured(Measured { server, client, .. }) | Line::Traced(Traced { server, client, .. }) => {
+                Some(server.values_mut().chain(client.values_mut()))
+            }
+            _ => None,
+        };
+        for value in figures.into_iter().flatten() {
+            *value = format!("{value:.4e}").parse().unwrap_or(*value);
+        }
         self.lines.push(line);
     }
 

@@ -16,6 +16,9 @@ const LEFT: f64 = 64.0;
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 260.0;
 const LEGEND: f64 = 150.0;
+/// The width of a letter, about.
+const LETTER: f64 = 6.8;
+const TITLE_LETTER: f64 = 8.6;
 
 /// The plot of a case's first figure; `None` if nothing was measured.
 pub fn of(results: &Results, case: Case) -> Option<String> {
@@ -78,8 +81,15 @@ impl Chart {
         Some(Chart { case, title, peers, panels, decades: (lowest, highest) })
     }
 
+    /// Of a group of bars with the gap beside it: whatever is wider, the bars or what stands below them.
+    fn group_width(&self, parameter: u64) -> f64 {
+        let bars = self.peers.len() as f64 * BAR;
+        let label = parameter_text(self.case, parameter).len() as f64 * LETTER;
+        bars.max(label) + GROUP_GAP
+    }
+
     fn panel_width(&self, panel: &Panel) -> f64 {
-        panel.groups.len() as f64 * (self.peers.len() as f64 * BAR + GROUP_GAP)
+        panel.groups.iter().map(|(parameter, _)| self.group_width(*parameter)).sum()
     }
 
     fn y(&self, value: f64) -> f64 {
@@ -89,7 +99,7 @@ impl Chart {
 
     fn draw(&self) -> String {
         let panels: f64 = self.panels.iter().map(|panel| self.panel_width(panel) + PANEL_GAP).sum();
-        let width = (LEFT + panels + LEGEND).max(680.0);
+        let width = (LEFT + panels + LEGEND).max(LEFT + self.title.len() as f64 * TITLE_LETTER);
         let height = TOP + HEIGHT + 44.0;
         let mut svg = String::new();
         // Writing to a string cannot fail.
@@ -130,35 +140,40 @@ impl Chart {
                 power(value)
             );
         }
-        let mut x = left + GROUP_GAP / 2.0;
+        let mut group_left = left;
         for (parameter, values) in &panel.groups {
-            let begun = x;
+            let width = self.group_width(*parameter);
+            let middle = group_left + width / 2.0;
+            let mut x = middle - self.peers.len() as f64 * BAR / 2.0;
             for (peer, value) in self.peers.iter().zip(values) {
                 if let Some(value) = value {
-                    let y = self.y(*value);
-                    let _ = writeln!(
-                        svg,
-                        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\">\
-                         <title>{} {}: {}</title></rect>",
-                        BAR - 2.0,
-                        TOP + HEIGHT - y,
-                        colour(*peer),
-                        peer.name(),
-                        parameter_text(self.case, *parameter),
-                        number(*value)
-                    );
+                    self.draw_bar(svg, *peer, *parameter, x, *value);
                 }
                 x += BAR;
             }
             let _ = writeln!(
                 svg,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                (begun + x) / 2.0,
+                "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 TOP + HEIGHT + 20.0,
                 parameter_text(self.case, *parameter)
             );
-            x += GROUP_GAP;
+            group_left += width;
         }
+    }
+
+    fn draw_bar(&self, svg: &mut String, peer: Peer, parameter: u64, x: f64, value: f64) {
+        let y = self.y(value);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\">\
+             <title>{} {}: {}</title></rect>",
+            BAR - 2.0,
+            TOP + HEIGHT - y,
+            colour(peer),
+            peer.name(),
+            parameter_text(self.case, parameter),
+            number(value)
+        );
     }
 
     fn draw_legend(&self, svg: &mut String, x: f64) {
