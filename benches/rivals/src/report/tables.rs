@@ -62,6 +62,9 @@ fn introduce(page: &mut String, results: &Results) {
             load_after.map_or_else(String::new, |load| format!(", in its last minute: {load:.2}"))
         );
     }
+    if machine.is_some_and(|(machine, _)| machine.load_before > QUIET) {
+        line!(page, "**The machine was busy with something else**: take this report as a sketch, and its 99th percentiles for nothing.");
+    }
     let missing: Vec<String> = Peer::ALL
         .into_iter()
         .filter(|peer| !results.measured().any(|run| run.peer == *peer))
@@ -72,6 +75,9 @@ fn introduce(page: &mut String, results: &Results) {
     }
     page.push_str(NOTES);
 }
+
+/// Runnable threads at which a machine still counts as quiet.
+const QUIET: f64 = 0.5;
 
 const NOTES: &str = "
 Each measurement is two processes over loopback TCP, the server's side and the client's, pinned to a core each (*split*:
@@ -87,7 +93,7 @@ from minute to minute.
   *pulsewire-worker* calls a function in a lane instead of an inline one; *pulsewire-bare* are the bare sockets, which
   have no threads. In a throughput case its publisher looks from time to time at how far its subscribers are and waits
   for them; *pulsewire-flood* does not, and what the log cannot hold is reported to the subscriber as lost.
-* *libzmq* has one I/O thread on each side; REQ and REP, DEALER and ROUTER in the pipeline, XPUB (waiting instead of
+* *libzmq* is as the crate `zmq` builds it, with one I/O thread on each side; REQ and REP, DEALER and ROUTER in the pipeline, XPUB (waiting instead of
   dropping) and SUB. *nng* and *message-io* use their defaults; NNG drops what a slow subscriber has no room for, and
   filters on the subscriber's side; message-io has no topics.
 
