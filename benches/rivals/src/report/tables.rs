@@ -93,9 +93,9 @@ from minute to minute.
   *pulsewire-worker* calls a function in a lane instead of an inline one; *pulsewire-bare* are the bare sockets, which
   have no threads. In a throughput case its publisher looks from time to time at how far its subscribers are and waits
   for them; *pulsewire-flood* does not, and what the log cannot hold is reported to the subscriber as lost.
-* *libzmq* is as the crate `zmq` builds it, with one I/O thread on each side; REQ and REP, DEALER and ROUTER in the pipeline, XPUB (waiting instead of
-  dropping) and SUB. *nng* and *message-io* use their defaults; NNG drops what a slow subscriber has no room for, and
-  filters on the subscriber's side; message-io has no topics.
+* *libzmq* is as the crate `zmq` builds it, with one I/O thread on each side; REQ and REP, DEALER and ROUTER in the
+  pipeline, XPUB (waiting instead of dropping) and SUB. *nng* and *message-io* use their defaults; NNG drops what a slow
+  subscriber has no room for, and filters on the subscriber's side; message-io has no topics.
 
 *near* is within a tenth of the goal, on either side of it. *Waits* are the times that a thread of that side gave its core
 up, for each operation.
