@@ -113,7 +113,7 @@ pub use pattern::{
 #[cfg(feature = "std")]
 pub use rpc::{
     BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
-    PublishFailed, Responder, RpcClient, RpcServer, Stream, Subscription, Topic,
+    PublishFailed, Responder, RpcClient, RpcServer, Stream, Subscription, SubscriptionControl, Topic,
 };
 
 /// The README's programs compile.
