@@ -14,7 +14,7 @@
 //!
 //! | floor | what it is | needs | imports |
 //! |---|---|---|---|
-//! | `trader` | vn.py's records, event engine, gateways, order management | feature `trader` | rpc |
+//! | `trader` | vn.py's records, event engine, order management, service and gateway | feature `trader` | rpc |
 //! | [`rpc`] | functions by name, events by topic: [`RpcServer`], [`RpcClient`] | std | net, pattern |
 //! | [`net`] | the driver: sockets, clock, poll loop; four bare sockets | std | pattern, session, time |
 //! | [`pattern`] | requester, replier, publisher, subscriber | alloc | session, wire, time |
@@ -113,7 +113,7 @@ pub use pattern::{
 #[cfg(feature = "std")]
 pub use rpc::{
     BindError, CallError, CallOptions, ClientEvent, Event, FunctionResult, Method, PendingCall,
-    PublishFailed, Responder, RpcClient, RpcServer, Stream, Subscription, Topic,
+    PublishFailed, Responder, RpcClient, RpcServer, Stream, Subscription, SubscriptionControl, Topic,
 };
 
 /// The README's programs compile.

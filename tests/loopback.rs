@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use pulsewire::rpc::CallOptions;
 use pulsewire::{
-    CallError, Event, FailureKind, Method, NotExecuted, RpcClient, RpcServer, Subscription, Topic, Unknown,
+    CallError, Event, FailureKind, Method, NotExecuted, RpcClient, RpcServer, SubscribeError, Subscription,
+    Topic, Unknown,
 };
 
 /// Nothing here takes this long unless it hangs.
@@ -166,6 +167,32 @@ fn callbacks_run_in_order_and_may_call_the_client() {
     for n in 0..10i64 {
         assert_eq!(results.recv_timeout(LONG), Ok(n + 1));
     }
+}
+
+#[test]
+fn a_subscription_is_changed_and_ended_while_another_thread_waits_in_it() {
+    let server = server();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    let mut subscription = client.subscribe::<i64>("a.").unwrap();
+    let control = subscription.control();
+    let (sender, events) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        while let Some(event) = subscription.recv() {
+            sender.send(event).unwrap();
+        }
+    });
+    let next = |wanted: fn(&Event<i64>) -> bool| {
+        std::iter::from_fn(|| events.recv_timeout(LONG).ok()).find(wanted).expect("it comes")
+    };
+    next(|event| matches!(event, Event::Subscribed { .. }));
+    control.add("b.").unwrap();
+    next(|event| matches!(event, Event::Subscribed { .. }));
+    server.publish("b.x", &7i64).unwrap();
+    next(|event| matches!(event, Event::Message { data: 7, .. }));
+    assert_eq!(control.remove("c."), Err(SubscribeError::NotSubscribed));
+    control.stop();
+    reader.join().unwrap();
+    assert_eq!(control.add("c."), Err(SubscribeError::Stopped));
 }
 
 #[test]

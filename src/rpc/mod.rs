@@ -27,4 +27,14 @@ pub use error::CallError;
 pub use function::{FunctionResult, Responder};
 pub use method::{Method, MethodName, PublishTopic, Topic, TopicPath, TopicPrefix};
 pub use server::{BindError, PublishFailed, RpcServer, RpcServerBuilder, RpcServerStats, Stream};
-pub use subscription::{Event, Subscription};
+pub use subscription::{Event, Subscription, SubscriptionControl};
+
+/// The words of the floors below that the signatures here are written in, so that who stands on this floor needs no
+/// other.
+#[doc(no_inline)]
+pub use crate::net::{Address, AddressError, ToAddress};
+#[doc(no_inline)]
+pub use crate::pattern::{
+    Cause, CloseReason, FailureKind, Limits, Lost, NotExecuted, PublishError, Published, PublisherStats,
+    Reconnect, Retain, SlowPolicy, StreamOptions, SubscribeError, SubscribeOptions, Unknown,
+};

@@ -1,5 +1,7 @@
 //! Subscriptions as their user sees them: one ordered stream of typed events.
 
+mod control;
+
 use core::marker::PhantomData;
 use std::string::String;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::net::{Instant, Port};
 use crate::pattern::{
     self, Batch, Cause, CloseReason, ConnectionEvent, EventKind, Lost, SubscribeError, SubscriberStats,
 };
+pub use control::SubscriptionControl;
 
 /// What a subscription brings, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -260,22 +263,17 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     // What can be changed.
 
+    /// What changes and ends it while another thread reads it.
+    pub fn control(&self) -> SubscriptionControl<T> {
+        SubscriptionControl::new(Arc::clone(&self.port))
+    }
+
     /// Adds a prefix to the set, or counts it once more. [`Event::Subscribed`] says from which position on.
     ///
     /// # Errors
     /// It does not fit; the set is as it was.
     pub fn add(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
-        self.change(|machine| machine.subscribe(prefix.prefix())).map(drop)
-    }
-
-    fn change(
-        &self,
-        change: impl FnOnce(&mut pattern::Subscriber) -> Result<u64, SubscribeError>,
-    ) -> Result<u64, SubscribeError> {
-        self.port.command(|machine, _| match machine.is_stopped() {
-            true => Err(SubscribeError::Stopped),
-            false => change(machine),
-        })
+        self.control().add(prefix)
     }
 
     /// Adds a prefix and waits until it is in force: a message published after this returned is received.
@@ -291,7 +289,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         timeout: Duration,
     ) -> Result<bool, SubscribeError> {
         let deadline = self.port.now() + timeout;
-        let ticket = self.change(|machine| machine.subscribe(prefix.prefix()))?;
+        let ticket = control::change(&self.port, |machine| machine.subscribe(prefix.prefix()))?;
         let answered = self.port.wait_until(deadline, |machine| {
             let answered = machine.is_answered(ticket);
             (answered || machine.is_stopped()).then_some(answered)
@@ -305,7 +303,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// # Errors
     /// It is not in the set, or the subscription is to everything.
     pub fn remove(&self, prefix: impl TopicPrefix<T>) -> Result<(), SubscribeError> {
-        self.change(|machine| machine.unsubscribe(prefix.prefix())).map(drop)
+        self.control().remove(prefix)
     }
 
     /// Asks anew for the newest message of each topic that the set matches. They come as [`Event::Snapshot`], and an
@@ -314,7 +312,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// # Errors
     /// The subscription is stopped, or too many changes of it wait for the server's answer.
     pub fn refresh(&self) -> Result<(), SubscribeError> {
-        self.change(pattern::Subscriber::refresh).map(drop)
+        self.control().refresh()
     }
 
     /// Waits until the set is in force for the first time; false if it is not within the timeout.

@@ -58,6 +58,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # In two processes
+//!
+//! ```text
+//! process of the gateways                                process of the strategies
+//!   MainEngine                                             MainEngine
+//!     +-- Gateway CTP    RpcService ---- calls ---------- RpcGateway "RPC"
+//!     +-- Gateway IB         +---------- main stream ------> | orders, trades, positions ...
+//!     +-- EventEngine -------+---------- stream "ticks" ---> | ticks
+//! ```
+//!
+//! An [`RpcService`] serves a main engine, and to another one an [`RpcGateway`] is a gateway like any other: any number of
+//! them, started in any order. [`functions`] holds what the one answers and the other asks. A snapshot belongs to a place in
+//! the stream of events, and the stream goes on from that place, so that nothing is lost or taken twice; the page of
+//! [`RpcGateway`] says what happens when a connection, a server or a message is lost.
+//!
 //! # What is as in vn.py, and what is not
 //!
 //! Names, fields, ids and event types are vn.py's; `get_all_active_orders` is `oms().active_orders(..)`. What differs:
@@ -74,18 +89,21 @@
 //!
 //! # Threads
 //!
-//! The event engine has one, `pulsewire-engine`; all handlers run there. Gateways have what they need. Everything here
-//! can be called from any thread, and from handlers.
+//! The event engine has one, `pulsewire-engine`; all handlers run there. Gateways have what they need; the pages of
+//! [`RpcService`] and [`RpcGateway`] count theirs. Everything here can be called from any thread, and from handlers.
 
 mod enums;
 mod event;
 mod event_engine;
+pub mod functions;
 mod gateway;
 pub mod id;
 mod log_engine;
 mod main_engine;
 mod object;
 mod oms;
+mod rpc_gateway;
+mod service;
 mod setting;
 mod timestamp;
 
@@ -109,5 +127,13 @@ pub use object::{
     OrderData, OrderRequest, PositionData, QuoteData, QuoteRequest, SubscribeRequest, TickData, TradeData,
 };
 pub use oms::OmsEngine;
+pub use rpc_gateway::{
+    settled_event_type, state_event_type, GatewayState, GatewayStatus, RpcGateway, Settlement, UnknownOrder,
+    REMOTE_GATEWAY,
+};
+pub use service::{
+    RpcService, RpcServiceError, RpcServiceOptions, RpcServiceSetting, RpcServiceSettingError,
+    RpcServiceStats, EVENT_RPC_LOG, TICKS_STREAM,
+};
 pub use setting::{Setting, SettingError};
 pub use timestamp::{ParseTimestampError, Timestamp, TimestampOutOfRange};

@@ -113,7 +113,7 @@ impl Handlers {
     }
 
     /// Runs what is the user's. A panic ends here.
-    fn guard(&self, event_type: &str, run: impl FnOnce()) {
+    pub(super) fn guard(&self, event_type: &str, run: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             discard(panic);
             self.panics.fetch_add(1, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use super::Event;
 pub(super) use handlers::discard;
 pub use handlers::HandlerId;
 use handlers::Handlers;
-use queue::{Busy, Next, Queue, Timer};
+use queue::{Busy, Entry, Next, Queue, Timer};
 
 /// Hands events to handlers, one at a time, in the order in which they were put, on one thread.
 ///
@@ -152,7 +152,7 @@ impl EventEngine {
     /// # Errors
     /// No room came in time, or the engine is stopped. The event reaches nobody, and is counted.
     pub fn put(&self, event: impl Into<Event>) -> Result<(), PutError> {
-        self.inner.shared.queue.put(event.into(), self.inner.shared.config.put_timeout)
+        self.inner.shared.queue.put(Entry::Event(event.into()), self.inner.shared.config.put_timeout)
     }
 
     /// As [`EventEngine::put`], for who cannot wait.
@@ -160,7 +160,18 @@ impl EventEngine {
     /// # Errors
     /// There is no room, or the engine is stopped. The event reaches nobody, and is counted.
     pub fn try_put(&self, event: impl Into<Event>) -> Result<(), PutError> {
-        self.inner.shared.queue.put(event.into(), Duration::ZERO)
+        self.inner.shared.queue.put(Entry::Event(event.into()), Duration::ZERO)
+    }
+
+    /// Runs something on the engine's thread, once, when its turn comes: behind all that has been put, and before all
+    /// that is put from now on. No handler runs meanwhile, so whatever handlers keep is seen as one moment left it. Waits
+    /// while the queue is full, as [`EventEngine::put`]. A panic ends in the count of those of handlers.
+    ///
+    /// # Errors
+    /// No room came in time, or the engine is stopped. It will not run. Nor will it if the engine is stopped before its
+    /// turn: then it is dropped.
+    pub fn run_in_turn(&self, job: impl FnOnce() + Send + 'static) -> Result<(), PutError> {
+        self.inner.shared.queue.put(Entry::Job(Box::new(job)), self.inner.shared.config.put_timeout)
     }
 
     /// Calls `handler` for all events of a type, general (`eTick.`) or specific (`eTick.rb2410.SHFE`), from the next
@@ -209,8 +220,12 @@ impl Shared {
         self.queue.is_mine();
         let mut timer = Timer::new(self.config.timer_interval);
         let mut scratch = String::new();
-        while let Next::Dispatch(event) = self.queue.next(&mut timer) {
-            self.handlers.dispatch(&event, &mut scratch);
+        loop {
+            match self.queue.next(&mut timer) {
+                Next::Dispatch(event) => self.handlers.dispatch(&event, &mut scratch),
+                Next::Run(job) => self.handlers.guard("in turn", job),
+                Next::End => break,
+            }
         }
         self.queue.ended();
     }
@@ -278,7 +293,7 @@ pub struct EventEngineStats {
     pub refused: u64,
     /// Events that were taken and dropped at a stop.
     pub dropped: u64,
-    /// Events that are waiting now.
+    /// Events that are waiting now, and what is to run in its turn.
     pub queued: usize,
     /// Timer events.
     pub timers: u64,

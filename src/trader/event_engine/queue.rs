@@ -1,5 +1,6 @@
 //! The events that wait, who waits to put one, and how that ends.
 
+use std::boxed::Box;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,9 +22,18 @@ pub(super) struct Queue {
     config: EventEngineConfig,
 }
 
+/// Something to run on the engine's thread between two events.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// What waits for the engine's thread.
+pub(super) enum Entry {
+    Event(Event),
+    Job(Job),
+}
+
 struct State {
     /// Invariant: at most twice the capacity; others than the engine's thread put up to the capacity only.
-    events: VecDeque<Event>,
+    entries: VecDeque<Entry>,
     phase: Phase,
     /// The thread waits for `work`.
     is_idle: bool,
@@ -79,6 +89,7 @@ impl Timer {
 /// What the engine's thread is to do.
 pub(super) enum Next {
     Dispatch(Event),
+    Run(Job),
     /// It is over.
     End,
 }
@@ -93,7 +104,7 @@ pub(super) enum Busy {
 impl Queue {
     pub(super) fn new(config: EventEngineConfig) -> Self {
         let state = State {
-            events: VecDeque::new(),
+            entries: VecDeque::new(),
             phase: Phase::Idle,
             is_idle: false,
             waiting: 0,
@@ -108,8 +119,8 @@ impl Queue {
         }
     }
 
-    /// Puts an event behind all others; waits for room up to `patience`, but never on the engine's own thread.
-    pub(super) fn put(&self, event: Event, patience: Duration) -> Result<(), PutError> {
+    /// Puts an event or a job behind all others; waits for room up to `patience`, but never on the engine's own thread.
+    pub(super) fn put(&self, entry: Entry, patience: Duration) -> Result<(), PutError> {
         let mut state = self.lock();
         let is_own = state.is_own_thread();
         let limit = if is_own { self.config.capacity.saturating_mul(2) } else { self.config.capacity };
@@ -119,7 +130,7 @@ impl Queue {
                 state.stats.refused += 1;
                 return Err(PutError::Stopped);
             }
-            if state.events.len() < limit {
+            if state.entries.len() < limit {
                 break;
             }
             let now = Instant::now();
@@ -136,8 +147,8 @@ impl Queue {
             state = waited.0;
             state.waiting -= 1;
         }
-        state.events.push_back(event);
-        state.stats.put += 1;
+        state.stats.put += u64::from(matches!(entry, Entry::Event(_)));
+        state.entries.push_back(entry);
         // A busy thread looks again before it waits: no system call for it.
         let wake = mem::take(&mut state.is_idle);
         drop(state);
@@ -154,21 +165,27 @@ impl Queue {
             let now = Instant::now();
             if let Phase::Stopping { deadline, .. } = state.phase {
                 if now >= deadline {
-                    state.drop_events();
-                }
-                if state.events.is_empty() {
+                    let unheard = state.take_all();
+                    drop(state);
+                    drop(unheard);
                     return Next::End;
                 }
-            } else if timer.fires(now, state.events.is_empty()) {
+                if state.entries.is_empty() {
+                    return Next::End;
+                }
+            } else if timer.fires(now, state.entries.is_empty()) {
                 state.stats.timers += 1;
                 return Next::Dispatch(Event::Timer);
             }
-            if let Some(event) = state.events.pop_front() {
-                if state.waiting > 0 && state.events.len() < self.config.capacity {
+            if let Some(entry) = state.entries.pop_front() {
+                if state.waiting > 0 && state.entries.len() < self.config.capacity {
                     self.room.notify_one();
                 }
                 timer.was_last = false;
-                return Next::Dispatch(event);
+                return match entry {
+                    Entry::Event(event) => Next::Dispatch(event),
+                    Entry::Job(job) => Next::Run(job),
+                };
             }
             state.is_idle = true;
             state = match timer.due {
@@ -208,10 +225,11 @@ impl Queue {
     pub(super) fn ended(&self) {
         let mut state = self.lock();
         state.phase = Phase::Stopped;
-        state.drop_events();
+        let unheard = state.take_all();
         drop(state);
         self.room.notify_all();
         self.end.notify_all();
+        drop(unheard);
     }
 
     /// Takes no more events from others, and waits until those that are there are worked off, up to the drain timeout.
@@ -219,6 +237,7 @@ impl Queue {
         let mut state = self.lock();
         let is_own = state.is_own_thread();
         let before = state.stats.dropped;
+        let mut unheard = VecDeque::new();
         match state.phase {
             Phase::Running { thread } => {
                 let deadline = Instant::now() + self.config.drain_timeout;
@@ -227,7 +246,7 @@ impl Queue {
             }
             Phase::Idle => {
                 state.phase = Phase::Stopped;
-                state.drop_events();
+                unheard = state.take_all();
             }
             Phase::Stopping { .. } | Phase::Stopped => {}
         }
@@ -242,9 +261,12 @@ impl Queue {
         }
         let is_over = state.phase == Phase::Stopped;
         if !is_over && !is_own {
-            state.drop_events(); // A handler has not come back: what waits behind it has waited long enough.
+            unheard = state.take_all(); // A handler has not come back: what waits behind it has waited long enough.
         }
-        Stopped { dropped: state.stats.dropped - before, is_over }
+        let dropped = state.stats.dropped - before;
+        drop(state);
+        drop(unheard); // Jobs are the user's: not under the lock.
+        Stopped { dropped, is_over }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -253,7 +275,7 @@ impl Queue {
 
     pub(super) fn stats(&self) -> EventEngineStats {
         let state = self.lock();
-        EventEngineStats { queued: state.events.len(), ..state.stats.clone() }
+        EventEngineStats { queued: state.entries.len(), ..state.stats.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -280,8 +302,10 @@ impl State {
         }
     }
 
-    fn drop_events(&mut self) {
-        self.stats.dropped += u64::try_from(self.events.len()).unwrap_or(u64::MAX);
-        self.events.clear();
+    /// Takes out what waits, to be dropped when the lock is free, and counts the events among it as dropped.
+    fn take_all(&mut self) -> VecDeque<Entry> {
+        let events = self.entries.iter().filter(|entry| matches!(entry, Entry::Event(_))).count();
+        self.stats.dropped += u64::try_from(events).unwrap_or(u64::MAX);
+        mem::take(&mut self.entries)
     }
 }

@@ -439,3 +439,40 @@ fn last_handle_stops_the_engine() {
     }
     assert!(has_ended.load(Ordering::SeqCst), "its handlers are gone");
 }
+
+#[test]
+fn what_runs_in_turn_sees_all_before_it_and_nothing_after_it() {
+    let engine = EventEngine::with_config(config());
+    let (sender, order) = channel();
+    let numbers = sender.clone();
+    engine.register("eNumber", move |event| numbers.send(number_of(event)).unwrap());
+    for number in 0..100 {
+        engine.put(numbered(number)).unwrap();
+        let sender = sender.clone();
+        engine.run_in_turn(move || sender.send(1_000 + number).unwrap()).unwrap();
+    }
+    engine.run_in_turn(|| panic!("as it was told")).unwrap();
+    drop(sender);
+    engine.start().unwrap();
+    assert_eq!(engine.stop(), Stopped { dropped: 0, is_over: true });
+    let expected: Vec<u64> = (0..100).flat_map(|number| [number, 1_000 + number]).collect();
+    assert_eq!(order.try_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(engine.stats().handler_panics, 1);
+    assert_eq!(engine.run_in_turn(|| ()), Err(PutError::Stopped));
+}
+
+#[test]
+fn what_never_has_its_turn_is_dropped_where_it_may_use_the_engine() {
+    struct Asks(EventEngine, Sender<bool>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.1.send(self.0.is_running()).unwrap();
+        }
+    }
+    let engine = EventEngine::with_config(config());
+    let (sender, was_dropped) = channel();
+    let asks = Asks(engine.clone(), sender);
+    engine.run_in_turn(move || drop(asks)).unwrap();
+    assert_eq!(engine.stop(), Stopped { dropped: 0, is_over: true }, "it is no event");
+    assert_eq!(was_dropped.recv_timeout(PATIENCE), Ok(false));
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 /// The newest record of each id, in the order in which the ids first came. Beyond its limit the oldest id goes.
-pub(super) struct Latest<T> {
+pub(in crate::trader) struct Latest<T> {
     /// Invariant: holds the same ids as `by_place`, each with its place there.
     places: HashMap<Arc<str>, u64>,
     by_place: BTreeMap<u64, (Arc<str>, Arc<T>)>,
@@ -15,12 +15,12 @@ pub(super) struct Latest<T> {
 }
 
 impl<T> Latest<T> {
-    pub(super) fn new(max_records: usize) -> Self {
+    pub(in crate::trader) fn new(max_records: usize) -> Self {
         Latest { places: HashMap::new(), by_place: BTreeMap::new(), next_place: 0, max_records }
     }
 
     /// Keeps a record instead of the last one of its id. Returns how many others had to go for it.
-    pub(super) fn put(&mut self, id: &str, record: Arc<T>) -> u64 {
+    pub(in crate::trader) fn put(&mut self, id: &str, record: Arc<T>) -> u64 {
         if let Some((_, last)) = self.places.get(id).and_then(|place| self.by_place.get_mut(place)) {
             *last = record;
             return 0;
@@ -38,19 +38,19 @@ impl<T> Latest<T> {
         evicted
     }
 
-    pub(super) fn remove(&mut self, id: &str) {
+    pub(in crate::trader) fn remove(&mut self, id: &str) {
         if let Some(place) = self.places.remove(id) {
             self.by_place.remove(&place);
         }
     }
 
-    pub(super) fn find(&self, id: &str) -> Option<Arc<T>> {
+    pub(in crate::trader) fn find(&self, id: &str) -> Option<Arc<T>> {
         let (_, record) = self.by_place.get(self.places.get(id)?)?;
         Some(Arc::clone(record))
     }
 
     /// All records for which `wanted` holds, the id that came first in front.
-    pub(super) fn select(&self, wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+    pub(in crate::trader) fn select(&self, wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let records = self.by_place.values().map(|(_, record)| record);
         records.filter(|record| wanted(record)).cloned().collect()
     }

@@ -13,7 +13,7 @@ use super::{
     AccountData, ContractData, Event, EventEngine, OrderData, PositionData, QuoteData, TickData, TradeData,
     EVENT_ACCOUNT, EVENT_CONTRACT, EVENT_ORDER, EVENT_POSITION, EVENT_QUOTE, EVENT_TICK, EVENT_TRADE,
 };
-use latest::Latest;
+pub(super) use latest::Latest;
 
 /// Keeps the newest tick, order, trade, position, account, contract and quote of each id, and which orders and quotes are
 /// active. vn.py's `OmsEngine`.

@@ -1,0 +1,202 @@
+//! What is known of a gateway's state, by whoever asks, and who is told when it changes.
+
+use std::collections::VecDeque;
+use std::format;
+use std::string::String;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::trader::{CustomData, Event, GatewayContext, LogLevel, Timestamp};
+
+/// How true what a gateway has put on the event engine still is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum GatewayState {
+    /// Not told to connect, or closed.
+    #[default]
+    Closed,
+    /// There is no connection for events. What is known here is of before; it is dialled.
+    Disconnected,
+    /// The connection is there and a snapshot is being taken: what is known here may be of before.
+    Snapshotting,
+    /// What is known here is what the server has said, up to what is under way.
+    Live,
+}
+
+impl GatewayState {
+    /// Its name, as in the events of its changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            GatewayState::Closed => "closed",
+            GatewayState::Disconnected => "disconnected",
+            GatewayState::Snapshotting => "snapshotting",
+            GatewayState::Live => "live",
+        }
+    }
+}
+
+/// A gateway's state, and what it has counted since it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct GatewayStatus {
+    /// How true what is known here is.
+    pub state: GatewayState,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Ticks come: their stream is connected, and the symbols asked for are in force there.
+    pub ticks_live: bool,
+    /// The life of the server that the last snapshot was of.
+    pub epoch: Option<u64>,
+    /// Snapshots that were applied.
+    pub snapshots: u64,
+    /// Messages of the main stream that were lost; a snapshot has made up for what it could, but not for log lines,
+    /// applications' events, and the states between.
+    pub lost_events: u64,
+    /// Ticks that were lost.
+    pub lost_ticks: u64,
+    /// Messages that could not be decoded: the server is of another version.
+    pub undecodable: u64,
+    /// Events that found no room on the event engine here.
+    pub refused_here: u64,
+    /// Active orders and quotes, and positions, that were known here and that the last snapshot did not have: the server
+    /// has forgotten them, or has not heard of them again since it was restarted.
+    pub missing: u64,
+}
+
+/// The state of one gateway, through all its connections.
+pub(super) struct Status {
+    context: GatewayContext,
+    shown: Mutex<Shown>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Shown {
+    status: GatewayStatus,
+    /// Counts connects and closes: what an earlier session still has to say is of no interest.
+    session: u64,
+    /// Changes that nobody was told of yet.
+    untold: VecDeque<(GatewayState, LogLevel, String)>,
+    /// Somebody is telling, and goes on until there are none.
+    is_telling: bool,
+    /// When the loss of ticks was last spoken of, and how many were lost since.
+    tick_loss_said: Option<Instant>,
+    tick_loss_unsaid: u64,
+}
+
+/// Between two log events of lost ticks.
+const TICK_LOSS_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Status {
+    pub(super) fn new(context: GatewayContext) -> Self {
+        Status { context, shown: Mutex::default(), changed: Condvar::new() }
+    }
+
+    pub(super) fn status(&self) -> GatewayStatus {
+        self.lock().status.clone()
+    }
+
+    pub(super) fn state(&self) -> GatewayState {
+        self.lock().status.state
+    }
+
+    /// Changes what is counted.
+    pub(super) fn count(&self, change: impl FnOnce(&mut GatewayStatus)) {
+        change(&mut self.lock().status);
+    }
+
+    /// A session begins: disconnected. Its number, to speak for it.
+    pub(super) fn begin(&self, why: &str) -> u64 {
+        let session = self.next_session();
+        self.show(session, GatewayState::Disconnected, LogLevel::Info, why);
+        session
+    }
+
+    /// The last session is over.
+    pub(super) fn end(&self) {
+        let session = self.next_session();
+        self.count(|status| status.ticks_live = false);
+        self.show(session, GatewayState::Closed, LogLevel::Info, "as it was told");
+    }
+
+    fn next_session(&self) -> u64 {
+        let mut shown = self.lock();
+        shown.session += 1;
+        shown.session
+    }
+
+    /// Shows a state, and tells of it if it is another one: whoever waits, the log, and the handlers of its event.
+    pub(super) fn show(&self, session: u64, state: GatewayState, level: LogLevel, why: &str) {
+        let mut shown = self.lock();
+        if shown.session != session || shown.status.state == state {
+            return;
+        }
+        shown.status.state = state;
+        shown.status.since = Some(Timestamp::now());
+        shown.untold.push_back((state, level, why.into()));
+        self.changed.notify_all();
+        if core::mem::replace(&mut shown.is_telling, true) {
+            return;
+        }
+        drop(shown);
+        self.tell();
+    }
+
+    /// Tells of all changes in their order. Not under the lock: the event engine may have no room, and its thread may be
+    /// the one that asks.
+    fn tell(&self) {
+        loop {
+            let mut shown = self.lock();
+            let Some((state, level, why)) = shown.untold.pop_front() else {
+                shown.is_telling = false;
+                return;
+            };
+            drop(shown);
+            self.say(level, format!("{}: {why}", state.name()));
+            let event_type = super::state_event_type(self.context.gateway_name());
+            self.put_own(event_type, state.name().into());
+        }
+    }
+
+    /// Waits for a state; false if it does not come in time.
+    pub(super) fn wait_for(&self, state: GatewayState, timeout: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, |shown| shown.status.state != state)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
+    }
+
+    /// Counts lost ticks, and speaks of them now and then.
+    pub(super) fn note_lost_ticks(&self, lost: u64) {
+        let mut shown = self.lock();
+        shown.status.lost_ticks += lost;
+        shown.tick_loss_unsaid += lost;
+        let now = Instant::now();
+        if shown.tick_loss_said.is_some_and(|said| now.duration_since(said) < TICK_LOSS_INTERVAL) {
+            return;
+        }
+        shown.tick_loss_said = Some(now);
+        let lost = core::mem::take(&mut shown.tick_loss_unsaid);
+        drop(shown);
+        self.say(LogLevel::Warning, format!("{lost} ticks lost: this program reads too slowly"));
+    }
+
+    /// A log event in the gateway's name.
+    pub(super) fn say(&self, level: LogLevel, msg: String) {
+        // Who does not read log events may still read the log: the context has written it there if this fails.
+        let _ = self.context.write_log(level, msg);
+    }
+
+    /// An event of the gateway's own, for programs.
+    pub(super) fn put_own(&self, event_type: String, text: String) {
+        match Event::custom(event_type, CustomData::Text(text)) {
+            Ok(event) => drop(self.context.on_event(event)),
+            Err(error) => log::warn!("gateway-name-too-long: {error}"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,270 @@
+//! Orders and quotes whose answer got lost, and how it comes out what became of them.
+//!
+//! Every order carries a reference that nobody else has: the user's, with `#pw-<random>-<number>` behind it. On the way
+//! back that is taken off again. When the outcome of a send is unknown, three things may settle it: the server, asked on the
+//! same lane behind the send, says what its gateway answered, or that it never got that far; the order turns up in an
+//! event; or it is in a snapshot. Only a server in the same life can deny it.
+
+use std::collections::hash_map::RandomState;
+use std::collections::VecDeque;
+use std::format;
+use std::hash::{BuildHasher, Hasher};
+use std::string::String;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use crate::trader::functions::{Found, Lookup};
+use crate::trader::SendError;
+
+/// What is known of an order or a quote whose answer got lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// It is being looked for.
+    Open,
+    /// It was placed, under this local `vt_orderid` or `vt_quoteid`.
+    Placed(String),
+    /// It was not placed, and never will be: it may be sent again.
+    NotPlaced,
+    /// The server cannot say: it has been restarted since, or its own gateway does not know. Ask the exchange or the
+    /// broker. If an event tells of it after all, it becomes [`Settlement::Placed`].
+    AskVenue,
+}
+
+/// An order or a quote whose answer got lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownOrder {
+    /// The reference of its request.
+    pub reference: String,
+    /// The reference that it was sent with, which nothing else has: what to ask the venue for.
+    pub sent_as: String,
+    /// The contract.
+    pub vt_symbol: String,
+    /// What is known of it by now.
+    pub settlement: Settlement,
+}
+
+/// The orders of one gateway whose answer got lost, and the references of all.
+pub(super) struct Unknowns {
+    random: u64,
+    next: AtomicU64,
+    entries: Mutex<VecDeque<Entry>>,
+    /// Entries that an event may still settle: nobody compares references while there are none.
+    awaited: AtomicUsize,
+}
+
+struct Entry {
+    order: UnknownOrder,
+    /// The life of the server that it was sent to.
+    epoch: Option<u64>,
+}
+
+/// The newest that are kept, settled or not.
+const MOST: usize = 1_024;
+const MARK: &str = "#pw-";
+
+impl Unknowns {
+    pub(super) fn new() -> Self {
+        // A hasher's keys are random, and that is all that is needed: no two gateways may begin alike.
+        let random = RandomState::new().build_hasher().finish();
+        Unknowns { random, next: AtomicU64::new(1), entries: Mutex::default(), awaited: AtomicUsize::new(0) }
+    }
+
+    /// The user's reference, made one that nothing else has.
+    pub(super) fn tagged(&self, reference: &str) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{reference}{MARK}{:016x}-{number}", self.random)
+    }
+
+    /// The answer to a send got lost.
+    pub(super) fn note(
+        &self,
+        sent_as: String,
+        vt_symbol: String,
+        epoch: Option<u64>,
+        settlement: Settlement,
+    ) {
+        let reference = untagged(&sent_as).into();
+        let order = UnknownOrder { reference, sent_as, vt_symbol, settlement };
+        let mut entries = self.lock();
+        entries.push_back(Entry { order, epoch });
+        if entries.len() > MOST {
+            let settled = entries.iter().position(|entry| !entry.is_awaited());
+            let gone = entries.remove(settled.unwrap_or(0));
+            if let Some(gone) = gone.filter(Entry::is_awaited) {
+                log::warn!("unknown-order-forgotten: {}", gone.order.sent_as);
+            }
+        }
+        self.recount(&entries);
+    }
+
+    /// An order with this reference was reported, under this local id. What that settles.
+    pub(super) fn handle_report(
+        &self,
+        sent_as: &str,
+        local_vt_id: impl FnOnce() -> String,
+    ) -> Option<UnknownOrder> {
+        if self.awaited.load(Ordering::SeqCst) == 0 || untagged(sent_as).len() == sent_as.len() {
+            return None;
+        }
+        self.settle(sent_as, Settlement::Placed(local_vt_id()))
+    }
+
+    /// The server has said what it knows. What that settles. `local` makes a local id of one of the server's.
+    pub(super) fn handle_lookup(
+        &self,
+        sent_as: &str,
+        lookup: Lookup,
+        local: impl Fn(&str) -> String,
+    ) -> Option<UnknownOrder> {
+        let epoch = self.lock().iter().find(|entry| entry.order.sent_as == sent_as)?.epoch;
+        let settlement = match lookup.found {
+            Found::Sent(Ok(vt_id)) | Found::InBooks(vt_id) => Settlement::Placed(local(&vt_id)),
+            Found::Sent(Err(SendError::Refused(_))) => Settlement::NotPlaced,
+            Found::NeverSent if epoch == Some(lookup.epoch) => Settlement::NotPlaced,
+            Found::Sent(Err(SendError::Unknown(_))) | Found::NeverSent | Found::Unknown => {
+                Settlement::AskVenue
+            }
+        };
+        self.settle(sent_as, settlement)
+    }
+
+    /// The connection is given up: nobody asks any more.
+    pub(super) fn give_up(&self) {
+        for entry in self.lock().iter_mut().filter(|entry| entry.order.settlement == Settlement::Open) {
+            entry.order.settlement = Settlement::AskVenue;
+        }
+    }
+
+    /// One that is still being looked for.
+    pub(super) fn next_open(&self) -> Option<String> {
+        let entries = self.lock();
+        let open = entries.iter().find(|entry| entry.order.settlement == Settlement::Open);
+        open.map(|entry| entry.order.sent_as.clone())
+    }
+
+    /// All that are kept, the oldest first.
+    pub(super) fn all(&self) -> Vec<UnknownOrder> {
+        self.lock().iter().map(|entry| entry.order.clone()).collect()
+    }
+
+    /// Settles one that waits for it, or says that nobody can.
+    fn settle(&self, sent_as: &str, settlement: Settlement) -> Option<UnknownOrder> {
+        let mut entries = self.lock();
+        let entry = entries.iter_mut().find(|entry| entry.order.sent_as == sent_as)?;
+        if !entry.is_awaited() || entry.order.settlement == settlement {
+            return None;
+        }
+        entry.order.settlement = settlement;
+        let order = entry.order.clone();
+        self.recount(&entries);
+        Some(order)
+    }
+
+    fn recount(&self, entries: &VecDeque<Entry>) {
+        let awaited = entries.iter().filter(|entry| entry.is_awaited()).count();
+        self.awaited.store(awaited, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn is_awaited(&self) -> bool {
+        matches!(self.order.settlement, Settlement::Open | Settlement::AskVenue)
+    }
+}
+
+/// A reference without what a gateway has put behind it, this one or another.
+pub(super) fn untagged(reference: &str) -> &str {
+    let Some((before, tag)) = reference.rsplit_once(MARK) else { return reference };
+    let is_tag = tag.split_once('-').is_some_and(|(random, number)| {
+        random.len() == 16
+            && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if is_tag {
+        before
+    } else {
+        reference
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trader::Refusal;
+
+    fn noted(epoch: u64) -> (Unknowns, String) {
+        let unknowns = Unknowns::new();
+        let sent_as = unknowns.tagged("grid");
+        unknowns.note(sent_as.clone(), "rb.SHFE".into(), Some(epoch), Settlement::Open);
+        (unknowns, sent_as)
+    }
+
+    fn after(found: Found) -> Option<Settlement> {
+        let (unknowns, sent_as) = noted(7);
+        let lookup = Lookup { epoch: 7, found };
+        unknowns.handle_lookup(&sent_as, lookup, |id| format!("RPC.{id}")).map(|order| order.settlement)
+    }
+
+    #[test]
+    fn references_are_unique_and_given_back_as_they_were() {
+        let unknowns = Unknowns::new();
+        let (first, second) = (unknowns.tagged("grid#pw-1"), unknowns.tagged("grid#pw-1"));
+        assert_ne!(first, second);
+        assert_ne!(first, Unknowns::new().tagged("grid#pw-1"));
+        assert_eq!(untagged(&first), "grid#pw-1", "only our own is taken off");
+        assert_eq!(untagged(&unknowns.tagged("")), "");
+        for other in ["", "grid", "#pw-", "x#pw-0123456789abcdef-", "x#pw-0123456789abcde-1"] {
+            assert_eq!(untagged(other), other);
+        }
+    }
+
+    #[test]
+    fn what_the_server_knows_settles_it() {
+        let placed = Some(Settlement::Placed("RPC.CTP.1".into()));
+        assert_eq!(after(Found::Sent(Ok("CTP.1".into()))), placed);
+        assert_eq!(after(Found::InBooks("CTP.1".into())), placed);
+        let refused = SendError::Refused(Refusal::NotConnected);
+        assert_eq!(after(Found::Sent(Err(refused))), Some(Settlement::NotPlaced));
+        assert_eq!(after(Found::NeverSent), Some(Settlement::NotPlaced));
+        assert_eq!(after(Found::Unknown), Some(Settlement::AskVenue));
+    }
+
+    #[test]
+    fn a_server_in_another_life_cannot_deny_it_and_an_event_may_still_tell() {
+        let (unknowns, sent_as) = noted(7);
+        let lookup = Lookup { epoch: 8, found: Found::NeverSent };
+        let settled = unknowns.handle_lookup(&sent_as, lookup, |id| id.into()).unwrap();
+        assert_eq!((settled.settlement, &*settled.reference), (Settlement::AskVenue, "grid"));
+        assert_eq!(unknowns.next_open(), None);
+        assert_eq!(unknowns.handle_report(&unknowns.tagged(""), || "RPC.CTP.9".into()), None);
+        let told = unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()).unwrap();
+        assert_eq!(told.settlement, Settlement::Placed("RPC.CTP.1".into()));
+        assert_eq!(unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()), None, "once");
+        assert_eq!(unknowns.all(), [told]);
+    }
+
+    #[test]
+    fn settled_ones_go_first_when_there_are_too_many() {
+        let (unknowns, first) = noted(7);
+        for number in 1..MOST {
+            let settlement = if number == 5 { Settlement::NotPlaced } else { Settlement::Open };
+            unknowns.note(format!("{number}"), String::new(), None, settlement);
+        }
+        unknowns.note("last".into(), String::new(), None, Settlement::Open);
+        let all = unknowns.all();
+        assert_eq!((all.len(), &all[0].sent_as), (MOST, &first));
+        assert!(!all.iter().any(|order| order.sent_as == "5"));
+        unknowns.note("one more".into(), String::new(), None, Settlement::Open);
+        assert_ne!(unknowns.all()[0].sent_as, first);
+        unknowns.give_up();
+        assert_eq!(unknowns.next_open(), None);
+    }
+}
