@@ -104,6 +104,7 @@ mod object;
 mod oms;
 mod rpc_gateway;
 mod service;
+pub mod paper;
 mod setting;
 mod timestamp;
 
