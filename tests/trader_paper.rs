@@ -221,3 +221,41 @@ fn strategies_on_the_engines_thread_and_a_feed_that_waits_for_room_do_not_block_
     let trades: f64 = main.oms().trades().iter().map(|trade| trade.volume).sum();
     assert_eq!((main.oms().orders().len(), traded), (3 * TICKS, trades));
 }
+
+#[test]
+fn events_that_find_no_room_are_kept_and_nothing_is_taken_before_they_are_too_many() {
+    let config = EventEngineConfig {
+        capacity: 64,
+        put_timeout: Duration::ZERO,
+        timer_interval: Some(Duration::from_millis(1)),
+        drain_timeout: PATIENCE,
+    };
+    let engine = EventEngine::with_config(config);
+    let paper = PaperExchange::new(GatewayContext::new(NAME, engine.clone()), vec![contract()]);
+    paper.connect(&Setting::new()).unwrap();
+    let (sender, ended) = channel();
+    engine.register(EVENT_ORDER, move |event| match event {
+        Event::Order(order) if !order.is_active() => sender.send(order.orderid.clone()).unwrap(),
+        _ => {}
+    });
+    // Nobody takes the events: the engine has not been started.
+    let order = OrderRequest { order_type: OrderType::Fak, ..buy(1.0, 1.0, "") };
+    let mut placed = 0;
+    let refusal = loop {
+        match paper.send_order(&order) {
+            Ok(_) => placed += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    let why = "not sent: 65536 events wait for room in the event engine";
+    assert_eq!(
+        (refusal.to_string(), paper.handle_tick(tick(1.0, 2.0)).unwrap_err().to_string()),
+        (why.into(), why.into())
+    );
+    engine.start().unwrap();
+    for number in 1..=placed {
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(format!("{number}")));
+    }
+    assert_eq!(paper.send_order(&order), Ok(format!("PAPER.{}", placed + 1)));
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(format!("{}", placed + 1)));
+}

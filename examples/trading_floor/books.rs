@@ -275,3 +275,177 @@ fn is_same_map(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> bool {
     let value = |map: &BTreeMap<String, f64>, key| map.get(key).copied().unwrap_or_default();
     a.keys().chain(b.keys()).all(|key| is_near(value(a, key), value(b, key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use pulsewire::trader::paper::Terms;
+    use pulsewire::trader::{AccountData, Exchange, Offset, OrderType, PositionData, TradeData};
+
+    use super::*;
+    use crate::options::CLIENTS;
+    use crate::report;
+
+    const TAG: &str = "#pw-0123456789abcdef-1";
+
+    fn placed(order: u64, reference: &str, direction: Direction, volume: f64) -> Option<PlacedOrder> {
+        Some(PlacedOrder {
+            order,
+            contract: "COIN.LOCAL".into(),
+            direction,
+            order_type: OrderType::Limit,
+            offset: Offset::None,
+            price: 100.0,
+            volume,
+            reference: format!("{reference}{TAG}"),
+            at_ns: None,
+        })
+    }
+
+    fn fill(trade: u64, order: u64, price: f64, volume: f64) -> Fill {
+        Fill { trade, order, price, volume, at_ns: None }
+    }
+
+    /// The maker sells 2 to the taker, who takes back the third; then the taker buys 1 of the market.
+    fn ledger() -> LedgerContent {
+        let path = std::env::temp_dir().join(format!("pulsewire-books-{}.jsonl", std::process::id()));
+        let entry = |number| LedgerEntry { number, placed: None, fills: Vec::new(), cancelled: Vec::new() };
+        let entries = [
+            LedgerEntry { placed: placed(1, "maker/0", Direction::Short, 2.0), ..entry(1) },
+            LedgerEntry {
+                placed: placed(2, "taker/0", Direction::Long, 3.0),
+                fills: vec![fill(1, 1, 100.0, 2.0), fill(2, 2, 100.0, 2.0)],
+                ..entry(2)
+            },
+            LedgerEntry { cancelled: vec![2], ..entry(3) },
+            LedgerEntry {
+                placed: placed(3, "taker/2", Direction::Long, 1.0),
+                fills: vec![fill(3, 3, 99.0, 1.0)],
+                ..entry(4)
+            },
+        ];
+        let terms = Terms { version: 1, balance: 1_000.0, margin_rate: 0.1, fee_rate: 0.0 };
+        let mut text = serde_json::to_string(&terms).unwrap() + "\n";
+        for entry in entries {
+            text += &(serde_json::to_string(&entry).unwrap() + "\n");
+        }
+        std::fs::write(&path, text).unwrap();
+        let content = pulsewire::trader::paper::read_ledger(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        content
+    }
+
+    fn sent(reference: &str, told: Told, found: Option<u64>) -> Sent {
+        Sent { reference: reference.into(), told, found: found.map(local_id) }
+    }
+
+    fn order(order: &BookOrder) -> OrderData {
+        let PlacedOrder { direction, order_type, price, volume, .. } = order.placed;
+        OrderData {
+            direction: Some(direction),
+            order_type,
+            price,
+            volume,
+            traded: order.traded(),
+            status: if order.is_cancelled { Status::Cancelled } else { Status::AllTraded },
+            reference: order.reference().into(),
+            ..OrderData::new("RPC", "COIN", Exchange::Local, format!("PAPER.{}", order.placed.order))
+        }
+    }
+
+    fn trade(fill: &Fill) -> TradeData {
+        let ids = [fill.order, fill.trade].map(|id| format!("PAPER.{id}"));
+        let [orderid, tradeid] = ids;
+        let trade = TradeData::new("RPC", "COIN", Exchange::Local, orderid, tradeid);
+        TradeData { price: fill.price, volume: fill.volume, ..trade }
+    }
+
+    /// What the clients would state if all is well.
+    fn statements(books: &Books) -> [Statement; 3] {
+        let position = PositionData::new("RPC", "COIN", Exchange::Local, Direction::Net);
+        let account = AccountData::new("RPC", "PAPER.paper");
+        CLIENTS.map(|(client, _)| Statement {
+            sent: Vec::new(),
+            orders: books.orders_of(client).map(order).collect(),
+            trades: books.orders_of(client).flat_map(|order| order.fills.iter().map(trade)).collect(),
+            positions: Books::positions(books.orders_of(client)),
+            account: AccountData { balance: 1_000.0, frozen: 9.9, ..account.clone() },
+            shared_positions: vec![PositionData { volume: 1.0, price: 99.0, ..position.clone() }],
+        })
+    }
+
+    /// The last lines after something is not as it should be.
+    fn said(spoil: impl FnOnce(&mut Books, &mut [Statement; 3])) -> String {
+        let mut books = Books::of(&ledger()).unwrap();
+        let mut statements = statements(&books);
+        statements[0].sent = vec![
+            sent("maker/0", Told::Placed("RPC.PAPER.1".into()), Some(1)),
+            sent("maker/1", Told::Refused, None),
+        ];
+        statements[1].sent = vec![
+            sent("taker/0", Told::Unknown, Some(2)),
+            sent("taker/1", Told::Unknown, None),
+            sent("taker/2", Told::Placed("RPC.PAPER.3".into()), Some(3)),
+        ];
+        spoil(&mut books, &mut statements);
+        let verdict = report::write(&books, &statements);
+        let (_, said) =
+            verdict.text.split_once("alance").and_then(|(_, rest)| rest.split_once("alance")).unwrap();
+        assert_eq!(verdict.is_balanced, said == "s.\n");
+        said.to_owned()
+    }
+
+    #[test]
+    fn what_balances_is_said_to_balance() {
+        assert_eq!(said(|_, _| ()), "s.\n");
+    }
+
+    #[test]
+    fn whatever_does_not_balance_is_named() {
+        type Spoil = fn(&mut Books, &mut [Statement; 3]);
+        let cases: [(Spoil, &str); 16] = [
+            (|_, all| all[0].sent[1].told = Told::Placed("RPC.PAPER.9".into()), "maker/1 was Placed"),
+            (|_, all| all[0].sent[0].told = Told::Refused, "maker/0 was Refused, in the ledger it is Some"),
+            (|_, all| all[1].sent[0].found = None, "taker/0 was found as None, in the ledger it is Some"),
+            (|_, all| all[1].sent[1].found = Some("RPC.PAPER.3".into()), "taker/1 was found as Some"),
+            (|_, all| drop(all[1].sent.pop()), "taker/2 is in the ledger, and was never sent"),
+            (|_, all| drop(all[1].orders.pop()), "taker/2 is in the ledger, and not known"),
+            (|_, all| all[1].orders[0].status = Status::NotTraded, "taker/0 is OrderData"),
+            (|_, all| all[0].trades[0].price = 99.0, "trade 1 is Some"),
+            (|_, all| drop(all[0].trades.pop()), "trade 1 is None"),
+            (|_, all| all[1].trades.push(all[1].trades[0].clone()), "trade RPC.PAPER.2 is known twice"),
+            (|_, all| all[1].positions.clear(), "taker: positions {}"),
+            (|_, all| all[2].account.balance += 1.0, "hasty: the balance is 1001, by the ledger 1000"),
+            (|_, all| all[2].account.frozen = 0.0, "hasty: frozen are 0, by the ledger 9.9"),
+            (|_, all| all[2].shared_positions[0].volume = 2.0, "hasty: the account holds"),
+            (|books, _| books.orders.get_mut(&2).unwrap().is_cancelled = false, "order taker/0 rests"),
+            (
+                |books, _| {
+                    let mut again = books.orders[&3].clone();
+                    again.placed.order = 4;
+                    books.orders.insert(4, again);
+                },
+                "order taker/2 is in the ledger twice",
+            ),
+        ];
+        for (spoil, expected) in cases {
+            let said = said(spoil);
+            assert!(said.contains(expected), "{expected:?} is not in {said:?}");
+        }
+    }
+
+    #[test]
+    fn ledger_that_no_exchange_would_write_is_refused() {
+        let refusal = |spoil: fn(&mut LedgerContent)| {
+            let mut content = ledger();
+            spoil(&mut content);
+            Books::of(&content).unwrap_err()
+        };
+        let twice = refusal(|content| content.entries[3].placed = content.entries[0].placed.clone());
+        assert_eq!(twice, "entry 4: order 1 is placed twice");
+        let late = refusal(|content| content.entries[3].fills[0].order = 2);
+        assert_eq!(late, "entry 4: order 2 trades after its end");
+        let foreign = refusal(|content| content.entries[2].cancelled[0] = 9);
+        assert_eq!(foreign, "entry 3: a cancel of no order");
+        assert_eq!(refusal(|content| content.terms = None), "it does not even have terms");
+    }
+}

@@ -77,3 +77,29 @@ fn decimals(number: f64, at_least: i32) -> i32 {
 fn step(decimals: i32) -> f64 {
     1.0 / 10_f64.powi(decimals)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{Row, Tick};
+
+    fn row(instrument: usize, price: f64, volume: f64) -> Row {
+        let level = Level { price, volume };
+        let tick = Tick { bids: [level; DEPTH], asks: [level; DEPTH], time_ns: 5, ..Tick::default() };
+        Row { instrument, at_ns: 0, tick }
+    }
+
+    #[test]
+    fn steps_are_the_smallest_on_the_tape_and_the_busiest_comes_first() {
+        let topics = ["tick.A.X", "tick.A.Y"].map(String::from).to_vec();
+        let feed = Feed::new(topics, vec![row(0, 3.0, 2.0), row(1, 10.5, 0.25), row(1, 0.1 + 0.2, 1e-6)]);
+        let found: Vec<(String, f64, f64)> = contracts(&feed)
+            .into_iter()
+            .map(|contract| (contract.vt_symbol(), contract.pricetick, contract.min_volume))
+            .collect();
+        assert_eq!(found, [("A.Y.LOCAL".into(), 0.1, 1e-6), ("A.X.LOCAL".into(), 1.0, 1.0)]);
+        let tick = tick_data(&feed, 1);
+        assert_eq!((tick.vt_symbol(), tick.datetime.as_nanos()), ("A.Y.LOCAL".into(), 5));
+        assert_eq!((tick.bid_price, tick.ask_volume), ([10.5; DEPTH], [0.25; DEPTH]));
+    }
+}

@@ -14,7 +14,7 @@ use super::entry::{Fill, LedgerEntry, PlacedOrder, Terms};
 use super::holding::Effect;
 use super::market::{direction_of, place, BadContract, Market, Order};
 use super::plan::Plan;
-use super::ACCOUNT_ID;
+use super::{ACCOUNT_ID, MAX_RECORDS};
 use crate::trader::{
     id, AccountData, ContractData, Event, Exchange as Venue, OrderData, PositionData, Refusal, Status,
     TickData, TradeData,
@@ -35,6 +35,7 @@ pub(super) struct Exchange {
     /// Reference to the order that has it.
     pub(super) references: HashMap<String, u64>,
     pub(super) entries: u64,
+    pub(super) max_records: usize,
 }
 
 /// An entry does not go together with those before it.
@@ -95,6 +96,7 @@ impl Exchange {
             trades: Vec::new(),
             references: HashMap::new(),
             entries: 0,
+            max_records: MAX_RECORDS,
         })
     }
 

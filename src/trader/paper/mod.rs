@@ -51,8 +51,9 @@
 //! not a multiple of `min_volume` above 0, or above `max_volume`; prices that are no multiple of `pricetick`, or beyond the
 //! newest tick's `limit_up` or `limit_down` where they are above 0; other order types; offsets that do not suit the
 //! contract; closing more than is held and not bound by other orders; orders that need more than is available; a
-//! **reference** that an order of this exchange has had already, by whomever (an empty one is none); anything while the
-//! exchange is not connected, or its ledger cannot be written. A cancel is refused if there is no such order, or if it is
+//! **reference** that an order of this exchange has had already, by whomever (an empty one is none; an
+//! [`RpcGateway`](super::RpcGateway) puts a mark of its own behind the references of its clients, so there they may use one
+//! again); anything while the exchange is not connected, or its ledger cannot be written. A cancel is refused if there is no such order, or if it is
 //! finished. Quotes and history are [not supported](Refusal::NotSupported).
 //!
 //! # Positions and money

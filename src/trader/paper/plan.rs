@@ -9,7 +9,7 @@ use super::exchange::Exchange;
 use super::holding::Effect;
 use super::market::{find, place, Asked, Market};
 use super::reject::Reject;
-use super::{MAX_RECORDS, MAX_REFERENCE_BYTES};
+use super::MAX_REFERENCE_BYTES;
 use crate::trader::{CancelRequest, OrderRequest, OrderType, Refusal, TickData, Timestamp};
 
 /// An entry that is to be written and applied, and what it leaves of the market's levels.
@@ -66,7 +66,7 @@ impl Exchange {
     }
 
     fn check_room(&self, request: &OrderRequest) -> Result<(), Reject> {
-        if self.orders.len() + self.trades.len() >= MAX_RECORDS {
+        if self.orders.len() + self.trades.len() >= self.max_records {
             return Err(Reject::LedgerFull);
         }
         if request.reference.len() > MAX_REFERENCE_BYTES {

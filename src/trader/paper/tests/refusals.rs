@@ -132,3 +132,14 @@ fn contracts_that_cannot_be_traded_are_refused() {
         assert_eq!(new(&[broken]), Err(BadContract::Step("COIN.LOCAL".into())));
     }
 }
+
+#[test]
+fn full_exchange_takes_no_orders_and_still_trades_and_cancels() {
+    let mut play = Play::new();
+    play.exchange.max_records = 2;
+    let (first, second) = (play.place(&buy(100.0, 1.0)), play.place(&buy(99.0, 1.0)));
+    assert_eq!(play.refusal(&buy(98.0, 1.0)), "rejected: the ledger is full");
+    play.tick(&coin_tick(&[], &[(100.0, 1.0)]));
+    play.cancel(second).unwrap();
+    assert_eq!((play.state(first).0, play.state(second).0), (Status::AllTraded, Status::Cancelled));
+}
