@@ -1,7 +1,7 @@
 //! What the user asked for on the command line, and the hidden part in which the program plays one of its own children.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -141,12 +141,12 @@ impl Part {
 }
 
 /// The exchange's ledger of a run.
-pub fn ledger(scratch: &std::path::Path) -> PathBuf {
+pub fn ledger(scratch: &Path) -> PathBuf {
     scratch.join("ledger.jsonl")
 }
 
 /// Where a client states what it believes.
-pub fn statement(scratch: &std::path::Path, index: usize) -> PathBuf {
+pub fn statement(scratch: &Path, index: usize) -> PathBuf {
     scratch.join(format!("statement-{index}.json"))
 }
 

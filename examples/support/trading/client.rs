@@ -249,7 +249,7 @@ impl TradingClient {
         }
         let oms = self.main.oms();
         let unknowns = self.gateway.unknown_orders();
-        let placed = self.sent.iter().filter_map(|sent| match &sent.told {
+        let mut placed = self.sent.iter().filter_map(|sent| match &sent.told {
             Told::Placed(vt_orderid) => Some(vt_orderid.clone()),
             Told::Refused => None,
             Told::Unknown => {
@@ -260,7 +260,6 @@ impl TradingClient {
                 }
             }
         });
-        let mut placed = placed;
         if let Some(vt_orderid) = placed.find(|vt_orderid| oms.order(vt_orderid).is_none()) {
             return Some(format!("order {vt_orderid} to be reported"));
         }
