@@ -18,28 +18,33 @@
 //! 1 that it does not or that the run failed, 2 that the arguments made no sense.
 //!
 //! Begin with `service.rs`, `server.rs` and `client.rs` with its `follower.rs` and `caller.rs`: they use the library. The
-//! market is made by `feed.rs`, `generator.rs` and `capture.rs` (which describes the CSV), the books are kept by
-//! `accounts.rs` and `ledger.rs`, and the rest is the parent and the pipes to it.
+//! market is made in `../support` by `feed.rs`, `generator.rs` and `capture.rs` (which describes the CSV), the books are
+//! kept by `accounts.rs` and `ledger.rs`, and the rest is the parent and the pipes to it.
 
 mod accounts;
 mod caller;
+#[path = "../support/capture.rs"]
 mod capture;
 mod client;
 mod director;
+#[path = "../support/feed.rs"]
 mod feed;
 mod follower;
+#[path = "../support/generator.rs"]
 mod generator;
 mod latency;
 mod ledger;
 mod lines;
 mod live;
 mod options;
+#[path = "../support/process.rs"]
 mod process;
 mod profile;
 mod record;
 mod report;
 mod server;
 mod service;
+#[path = "../support/text.rs"]
 mod text;
 
 use std::env;

@@ -21,7 +21,7 @@ usage: cargo run --release --example market -- [options]
   --seconds S     how long it runs, 2 to 3600 (default 10)
   --speed N|max   N times the market's natural speed (default 1), or as fast as it goes
   --seed N        seed of the generated market (default 1)
-  --data FILE     replay a recorded market instead; examples/market/capture.rs says what the CSV looks like
+  --data FILE     replay a recorded market instead; examples/support/capture.rs says what the CSV looks like
   --help          print this and end
 ";
 

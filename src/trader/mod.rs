@@ -12,7 +12,7 @@
 //!
 //! A [`Gateway`] takes requests and reports ticks, orders, trades ... through its [`GatewayContext`]. The [`EventEngine`]
 //! hands each of these [`Event`]s to all who have registered for its type, one at a time. The [`MainEngine`] puts it
-//! together:
+//! together, and [`paper`] has a gateway that needs no exchange:
 //!
 //! ```
 //! use pulsewire::trader::*;
@@ -102,6 +102,7 @@ mod log_engine;
 mod main_engine;
 mod object;
 mod oms;
+pub mod paper;
 mod rpc_gateway;
 mod service;
 mod setting;

@@ -1,4 +1,4 @@
-//! The market as everybody in this example knows it: publication `k` is a pure function of the source and `k`.
+//! The market as everybody in an example knows it: publication `k` is a pure function of the source and `k`.
 //!
 //! A source (the [generator](crate::generator) or a [capture](crate::capture)) is read once into a tape of some ten
 //! thousand rows, and the tape is played in a loop; each turn moves the times on by the length of the tape. So the

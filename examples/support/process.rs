@@ -1,4 +1,7 @@
 //! Children, their pipes, and the directory of a run. Nothing of it outlives the parent.
+//!
+//! Shared by examples that start themselves in other roles: each has its own roles in `options.rs`, and says in `lines.rs`
+//! what goes through the pipes.
 
 use std::env;
 use std::fs;
@@ -196,7 +199,7 @@ impl Scratch {
     }
 }
 
-const SCRATCH_PREFIX: &str = "pulsewire-market-";
+const SCRATCH_PREFIX: &str = "pulsewire-example-";
 
 impl Drop for Scratch {
     fn drop(&mut self) {
