@@ -125,7 +125,8 @@ impl Subscriber {
     /// Like [`Subscriber::new`], to another stream, with snapshots, or from a saved place.
     ///
     /// # Errors
-    /// [`SubscribeError::TooLong`] for the prefix, [`SubscribeError::StreamNameTooLong`] for the stream's name.
+    /// [`SubscribeError::TooLong`] for the prefix, [`SubscribeError::StreamNameTooLong`] for the stream's name, and for
+    /// further prefixes what [`Subscriber::subscribe`] says.
     ///
     /// # Panics
     /// As for [`Subscriber::new`].
@@ -157,7 +158,7 @@ impl Subscriber {
         if options.snapshot {
             marks.add(prefix, Marks::NOT_SENT);
         }
-        Ok(Subscriber {
+        let mut subscriber = Subscriber {
             dialer: Dialer::new(setup, limits),
             set,
             set_bytes: prefix.len() as u64,
@@ -176,7 +177,11 @@ impl Subscriber {
             stats: SubscriberStats { prefixes: 1, ..SubscriberStats::default() },
             notices: VecDeque::new(),
             stopped: true,
-        })
+        };
+        for prefix in &options.also {
+            subscriber.subscribe(prefix)?;
+        }
+        Ok(subscriber)
     }
 
     // Commands.

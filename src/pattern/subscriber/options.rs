@@ -1,6 +1,7 @@
 //! What a subscription is to be, beside its first prefix.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// What a subscription is to be, beside its first prefix. The default: the main stream, from now on, no snapshot.
 ///
@@ -23,6 +24,8 @@ pub struct SubscribeOptions {
     /// A place that the application has saved: everything below it is known, so the stream begins there, as far as the
     /// server's log reaches back. What cannot be had is reported as lost.
     pub from: Option<Place>,
+    /// Prefixes beside the first one, so that the whole set is in force from the first moment on.
+    pub also: Vec<Box<str>>,
 }
 
 /// A place in a stream: everything below it has been received or reported lost.
@@ -38,6 +41,12 @@ impl SubscribeOptions {
     /// Follows the stream of this name.
     pub fn stream(mut self, name: impl Into<Box<str>>) -> Self {
         self.stream = name.into();
+        self
+    }
+
+    /// Follows the topics that begin with this prefix as well.
+    pub fn also(mut self, prefix: impl Into<Box<str>>) -> Self {
+        self.also.push(prefix.into());
         self
     }
 

@@ -193,6 +193,10 @@ impl Market {
             opening += value(price, volume - closing).abs();
             all += value(price, volume).abs();
         }
+        // What only closes needs no means: its fees come out of what it sets free, or are owed.
+        if opening == 0 {
+            return 0.0;
+        }
         self.bind(opening, all, terms)
     }
 

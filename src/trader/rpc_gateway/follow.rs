@@ -129,6 +129,8 @@ impl Follower {
                 if count.is_power_of_two() {
                     let what = format!("{count} events not understood, {topic} the last");
                     status.say(LogLevel::Error, format!("{what}: is the server of the same version?"));
+                    // What it was is not known: perhaps something that must not be missed.
+                    self.needs_snapshot = true;
                 }
             }
             rpc::Event::GaveUp(cause) => {
@@ -167,10 +169,12 @@ impl Follower {
             session.add_route(contract);
             session.shared.subscriptions.hurry(&contract.vt_symbol());
         }
-        if let Some(event) = self.admit(session, event) {
-            self.put(session, event)?;
+        let Some(event) = self.admit(session, event) else { return Ok(()) };
+        // A gateway that has connected again reports the day's trades again. A trade that was put is not put twice.
+        if matches!(event, Event::Trade(_)) && !self.mirror.is_news(&event) {
+            return Ok(());
         }
-        Ok(())
+        self.put(session, event)
     }
 
     /// Takes a snapshot if one is needed, and sees to what else the server has not been told in this life.

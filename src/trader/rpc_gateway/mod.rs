@@ -215,12 +215,12 @@ fn subscribe_to(client: &RpcClient, setting: &GatewaySetting) -> Result<Subscrip
     if setting.wants_everything() {
         return client.subscribe("").map_err(refused);
     }
-    let options = SubscribeOptions::default();
-    let events: Subscription<Event> = client.subscribe_with(EVENT_CONTRACT, options).map_err(refused)?;
-    for prefix in &setting.events {
-        events.add(prefix).map_err(refused)?;
-    }
-    Ok(events)
+    // The whole set at once: a snapshot that is taken when it is in force misses nothing of it.
+    let options = setting
+        .events
+        .iter()
+        .fold(SubscribeOptions::default(), |options, prefix| options.also(prefix.as_str()));
+    client.subscribe_with(EVENT_CONTRACT, options).map_err(refused)
 }
 
 impl Gateway for RpcGateway {
@@ -262,10 +262,13 @@ impl Gateway for RpcGateway {
     fn subscribe(&self, request: &SubscribeRequest) -> Result<(), Refusal> {
         let shared = &self.shared;
         let vt_symbol = request.vt_symbol();
-        let Some(session) = self.lock().clone() else {
+        // Under the lock, so that a connection that is begun meanwhile finds it.
+        let current = self.lock();
+        let Some(session) = current.clone() else {
             shared.subscriptions.add(request, None);
             return Ok(());
         };
+        drop(current);
         let is_new = !shared.subscriptions.wants(&vt_symbol);
         if shared.status.state() != GatewayState::Live {
             shared.subscriptions.add(request, None);

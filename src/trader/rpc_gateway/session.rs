@@ -170,6 +170,11 @@ impl Session {
         };
         let why = format!("{why}; sent as {sent_as}");
         self.shared.unknowns.note(sent_as, vt_symbol, epoch, Settlement::Open);
+        if self.is_closed() {
+            // It was closed under us: nobody asks the server any more.
+            self.shared.unknowns.give_up();
+            return Err(OutcomeUnknown { why, resolution: Resolution::AskVenue }.into());
+        }
         self.settle_soon();
         Err(OutcomeUnknown { why, resolution: Resolution::AwaitEvents }.into())
     }

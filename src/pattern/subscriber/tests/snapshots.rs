@@ -273,3 +273,17 @@ fn saved_place_that_the_server_has_not_come_to_is_taken_for_the_place_where_it_i
     let back = Violation::SequenceWentBack { seq: 3, position: 8 };
     assert_eq!(closed_for(&mut hand), Some(CloseReason::Protocol(back)));
 }
+
+#[test]
+fn several_prefixes_are_one_set_from_the_first_handshake_on() {
+    let mut hand = with(SubscribeOptions::default().also("b").also("c").also("b"), "a");
+    let conn = greet(&mut hand, EPOCH);
+    let (prefixes, ticket, _) = set(&mut hand, conn);
+    assert_eq!(prefixes, ["a", "b", "c"]);
+    hand.deliver(conn, subscribed(ticket, 5)).expect_silence(conn);
+    assert_eq!(hand.machine.stats().prefixes, 3);
+    let (limits, policy) = (Limits::default(), Reconnect::default());
+    let options = SubscribeOptions::default().also("x".repeat(256));
+    let refused = Subscriber::with(limits, policy, 1, SessionId([7; 16]), Random::new(1), "a", options);
+    assert_eq!(refused.unwrap_err(), SubscribeError::TooLong { len: 256, limit: 255 });
+}
