@@ -282,7 +282,8 @@ mod tests {
     use pulsewire::trader::{AccountData, Exchange, Offset, OrderType, PositionData, TradeData};
 
     use super::*;
-    use crate::options::CLIENTS;
+    use crate::options::{self, CLIENTS};
+    use crate::process::Scratch;
     use crate::report;
 
     const TAG: &str = "#pw-0123456789abcdef-1";
@@ -307,7 +308,8 @@ mod tests {
 
     /// The maker sells 2 to the taker, who takes back the third; then the taker buys 1 of the market.
     fn ledger() -> LedgerContent {
-        let path = std::env::temp_dir().join(format!("pulsewire-books-{}.jsonl", std::process::id()));
+        let scratch = Scratch::create().unwrap();
+        let path = options::ledger(scratch.path());
         let entry = |number| LedgerEntry { number, placed: None, fills: Vec::new(), cancelled: Vec::new() };
         let entries = [
             LedgerEntry { placed: placed(1, "maker/0", Direction::Short, 2.0), ..entry(1) },
@@ -329,9 +331,7 @@ mod tests {
             text += &(serde_json::to_string(&entry).unwrap() + "\n");
         }
         std::fs::write(&path, text).unwrap();
-        let content = pulsewire::trader::paper::read_ledger(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        content
+        pulsewire::trader::paper::read_ledger(&path).unwrap()
     }
 
     fn sent(reference: &str, told: Told, found: Option<u64>) -> Sent {
