@@ -66,8 +66,9 @@
 //! Calls begun without waiting for them, in quick succession, are written together when one of them is waited for or
 //! dropped, with the first one begun 20 us after the last write, or half a millisecond later.
 //!
-//! No lock is held across a system call on a socket, and no code of the user's runs under one: functions, callbacks,
-//! `Serialize`.
+//! No machine's lock is held across a system call, and no code of the user's runs under one: functions, callbacks,
+//! `Serialize`. Who turns a driver holds that driver meanwhile, system calls and log lines included; it keeps nobody from
+//! commanding a machine.
 //!
 //! # Limits
 //!

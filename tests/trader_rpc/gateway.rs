@@ -230,6 +230,25 @@ fn every_trade_comes_once_through_restarts() {
 }
 
 #[test]
+fn trade_that_a_venue_reports_again_is_put_once() {
+    let served = Served::new();
+    let client = Client::live(&served);
+    let (sender, trades) = std::sync::mpsc::channel();
+    client.main.event_engine().register(EVENT_TRADE, move |event| {
+        let Event::Trade(trade) = event else { panic!("{event:?}") };
+        sender.send(trade.tradeid.clone()).unwrap();
+    });
+    // As when its connection comes back, and with it all trades of the day.
+    let trade = TradeData { volume: 1.0, ..TradeData::new("CTP", "rb2410", SHFE, "1", "1") };
+    for _ in 0..3 {
+        served.ctp.context.on_trade(trade.clone()).unwrap();
+    }
+    served.ctp.trade("last");
+    assert_eq!(trades.recv_timeout(LONG).unwrap(), "CTP.1");
+    assert_eq!(trades.recv_timeout(LONG).unwrap(), "CTP.last");
+}
+
+#[test]
 fn several_clients_see_the_orders_of_all() {
     let served = Served::new();
     let clients: Vec<Client> = (0..4).map(|_| Client::live(&served)).collect();

@@ -143,3 +143,15 @@ fn full_exchange_takes_no_orders_and_still_trades_and_cancels() {
     play.cancel(second).unwrap();
     assert_eq!((play.state(first).0, play.state(second).0), (Status::AllTraded, Status::Cancelled));
 }
+
+#[test]
+fn what_only_closes_a_net_position_is_taken_also_when_its_fees_are_not_there() {
+    let mut play = Play::with_terms(Terms { balance: 1_000.0, margin_rate: 1.0, fee_rate: 0.11, ..TERMS });
+    play.tick(&coin_tick(&[], &[(50.0, 18.0)]));
+    play.place(&buy(50.0, 18.0));
+    play.tick(&coin_tick(&[(2.0, 18.0)], &[]));
+    assert!(play.account().available() < 0.11 * 36.0, "less than the fees of closing");
+    let order = play.place(&sell(2.0, 18.0));
+    assert_eq!(play.state(order), (Status::AllTraded, 18.0));
+    assert_eq!(play.coins().volume, 0.0);
+}
