@@ -123,6 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_publisher_could_not_write_is_the_drivers_whatever_the_flood_says() {
+        let mut flood = Flood::default();
+        (0..100).for_each(|_| {
+            flood.gather(1, at(1_000));
+        });
+        flood.call_for_attention();
+        assert!(flood.is_on());
+        flood.leave_to_driver();
+        assert!(!flood.is_on(), "the driver goes on with what waits");
+        assert!(
+            !flood.gather(1, at(1_001)) && flood.call_for_attention(),
+            "and is woken for what comes then"
+        );
+    }
+
+    #[test]
     fn attention_ends_with_the_flood() {
         let mut flood = Flood::default();
         (0..100).for_each(|_| {
