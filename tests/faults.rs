@@ -849,9 +849,11 @@ fn in_a_callback(act: impl Fn(&OwnClient) -> Result<(), CallError> + Send + 'sta
     let (sender, done) = mpsc::channel();
     let own = Arc::clone(&slot);
     let other = client.clone();
+    // Once: of several messages the later ones would find the server gone that the first one's end lets go.
+    let mut acted = false;
     client
         .on_event::<u8>("", move |event| {
-            if let Event::Message { .. } = event {
+            if matches!(event, Event::Message { .. }) && !std::mem::replace(&mut acted, true) {
                 act(&own).unwrap();
                 sender.send(()).unwrap();
             }
