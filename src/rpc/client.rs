@@ -250,17 +250,41 @@ impl RpcClient {
         options: SubscribeOptions,
         callback: impl FnMut(Event<T>) + Send + 'static,
     ) -> Result<(), SubscribeError> {
-        let callbacks = &self.inner.config.callbacks;
-        callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
-        let source = Arc::new(CallbackSource::new(callbacks));
-        let subscription: Subscription<T> = self.subscribe_then(
-            topic.prefix(),
-            options,
-            Some(Arc::downgrade(&source) as Weak<dyn Readable>),
-        )?;
+        let (source, subscription) = self.subscribe_for_callback(topic.prefix(), options)?;
         source.read_with(subscription, callback);
         self.keep(source);
         Ok(())
+    }
+
+    /// Like [`RpcClient::on_event_with`], but the callback gets each event as it came, its data as bytes, for a codec of
+    /// your own: nothing is copied or allocated for it.
+    ///
+    /// # Errors
+    /// As for [`RpcClient::on_event_with`].
+    pub fn on_event_bytes(
+        &self,
+        prefix: &str,
+        options: SubscribeOptions,
+        callback: impl FnMut(pattern::Event<'_>) + Send + 'static,
+    ) -> Result<(), SubscribeError> {
+        let (source, subscription) = self.subscribe_for_callback(prefix, options)?;
+        source.read_bytes_with(subscription, callback);
+        self.keep(source);
+        Ok(())
+    }
+
+    /// A subscription, and what will read it on the dispatcher's thread.
+    fn subscribe_for_callback<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        options: SubscribeOptions,
+    ) -> Result<(Arc<CallbackSource>, Subscription<T>), SubscribeError> {
+        let callbacks = &self.inner.config.callbacks;
+        callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
+        let source = Arc::new(CallbackSource::new(callbacks));
+        let readable = Arc::downgrade(&source) as Weak<dyn Readable>;
+        let subscription = self.subscribe_then(prefix, options, Some(readable))?;
+        Ok((source, subscription))
     }
 
     fn keep(&self, source: Arc<CallbackSource>) {

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::handlers::Readable;
 use super::watch::Callbacks;
+use crate::pattern;
 use crate::rpc::{Event, Subscription};
+use core::time::Duration;
 
 /// A subscription with a callback: read on the dispatcher's thread, one job at a time.
 pub(super) struct CallbackSource {
@@ -34,13 +36,33 @@ impl CallbackSource {
         mut subscription: Subscription<T>,
         mut callback: impl FnMut(Event<T>) + Send + 'static,
     ) {
-        let read: Box<dyn FnMut() -> bool + Send> = Box::new(move || {
-            for _ in 0..EVENTS_PER_JOB {
-                let Some(event) = subscription.try_recv() else { return false };
+        self.read_by(move || match subscription.try_recv() {
+            Some(event) => {
                 callback(event);
+                true
             }
-            true
+            None => false,
         });
+    }
+
+    /// Hands this subscription's events to this callback from now on, as they came.
+    pub(super) fn read_bytes_with(
+        self: &Arc<Self>,
+        mut subscription: Subscription<()>,
+        mut callback: impl FnMut(pattern::Event<'_>) + Send + 'static,
+    ) {
+        self.read_by(move || match subscription.recv_bytes(Duration::ZERO) {
+            Some(event) => {
+                callback(event);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// `read_one` hands out one event; false if there is none.
+    fn read_by(self: &Arc<Self>, mut read_one: impl FnMut() -> bool + Send + 'static) {
+        let read: Box<dyn FnMut() -> bool + Send> = Box::new(move || (0..EVENTS_PER_JOB).all(|_| read_one()));
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
         // Events may have come before there was anything to read them with.
         Arc::clone(self).readable();

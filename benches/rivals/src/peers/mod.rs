@@ -100,18 +100,10 @@ impl Peer {
         match self {
             Peer::Nng if !cfg!(feature = "nng") => Some("not built: cargo feature `nng`, which needs CMake"),
             Peer::MessageIo if !cfg!(feature = "message-io") => Some("not built: cargo feature `message-io`"),
-            Peer::PulsewireNoPolling if !HAS_POLLING => {
-                Some("the library cannot poll yet: the same as pulsewire")
-            }
             _ => None,
         }
     }
 }
-
-pub use pulsewire::HAS_POLLING;
-
-/// pulsewire as it is when it does not poll.
-pub const WITHOUT_POLLING: Peer = if HAS_POLLING { Peer::PulsewireNoPolling } else { Peer::Pulsewire };
 
 /// What was measured, with its version.
 pub fn versions() -> Vec<(&'static str, String)> {

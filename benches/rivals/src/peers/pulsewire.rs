@@ -7,23 +7,23 @@ use std::sync::mpsc::{channel, Sender};
 use std::thread;
 use std::time::Duration;
 
-use pulsewire::{CallOptions, Event, Limits, Lost, PendingCall, RpcClient, RpcServer, Subscription};
+use pulsewire::pattern::{Event, EventKind};
+use pulsewire::{
+    CallOptions, Limits, Lost, PendingCall, RpcClient, RpcServer, SlowPolicy, StreamOptions, SubscribeOptions,
+    Subscription,
+};
 use serde_bytes::{ByteBuf, Bytes};
 
 use super::{Caller, Peer, Pipeline, Sink, LOOPBACK};
 use crate::Result;
 
-/// Whether the library can poll for a bounded time before it sleeps. It cannot yet; when it can, this becomes true and
-/// [`limits`] turns it off for [`Peer::PulsewireNoPolling`].
-pub const HAS_POLLING: bool = false;
-
-/// Whether a publisher can wait for its subscribers. It cannot yet; when it can, this becomes true, [`limits`] sets the
-/// policy, and [`Restraint`] goes.
-const HAS_BLOCK: bool = false;
-
 /// The limits that a peer is measured with: the defaults, but for the one thing that it stands for.
-pub fn limits(_peer: Peer) -> Limits {
-    Limits::default()
+pub fn limits(peer: Peer) -> Limits {
+    let mut limits = Limits::default();
+    if peer == Peer::PulsewireNoPolling {
+        limits.polling = Duration::ZERO;
+    }
+    limits
 }
 
 /// As it will be on crates.io.
@@ -101,20 +101,21 @@ impl Pipeline for RpcClient {
     }
 }
 
-/// Publishes bytes that a subscriber decodes as one byte string: a length in front, and the data.
+/// Publishes bytes as they are, to subscribers that take them as they come. It waits for who is slow, but for
+/// [`Peer::PulsewireFlood`].
 pub struct Publisher {
     server: RpcServer,
-    encoded: Vec<u8>,
-    restraint: Option<Restraint>,
 }
 
 impl super::Publisher for Publisher {
     fn bind(peer: Peer) -> Result<Self> {
-        let limits = limits(peer);
-        let held_back = !HAS_BLOCK && peer != Peer::PulsewireFlood;
-        let restraint = held_back.then(|| Restraint::new(&limits));
-        let server = RpcServer::builder().limits(limits).bind(SocketAddr::from((LOOPBACK, 0)))?;
-        Ok(Publisher { server, encoded: Vec::new(), restraint })
+        let policy = match peer {
+            Peer::PulsewireFlood => SlowPolicy::SkipToOldest,
+            _ => SlowPolicy::Block,
+        };
+        let options = StreamOptions::default().policy(policy);
+        let builder = RpcServer::builder().limits(limits(peer)).main_stream(options);
+        Ok(Publisher { server: builder.bind(SocketAddr::from((LOOPBACK, 0)))? })
     }
 
     fn port(&self) -> u16 {
@@ -129,16 +130,7 @@ impl super::Publisher for Publisher {
     }
 
     fn publish(&mut self, topic: &str, data: &[u8]) -> Result<()> {
-        self.encoded.clear();
-        put_length(&mut self.encoded, data.len());
-        self.encoded.extend_from_slice(data);
-        let published = self.server.publish_bytes(topic, &self.encoded)?;
-        if let Some(restraint) = &mut self.restraint {
-            restraint.after(published.subscribers, data.len(), || {
-                let stats = self.server.stats().machine.publisher;
-                stats.sent + stats.lost
-            });
-        }
+        self.server.publish_bytes(topic, data)?;
         Ok(())
     }
 
@@ -151,72 +143,13 @@ impl super::Publisher for Publisher {
     }
 }
 
-/// postcard's length: seven bits a byte, the lowest first.
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
-    while length >= 0x80 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-}
-
-/// Holds a publisher back that would otherwise outrun its subscribers, as an application can do it: from time to time
-/// it compares what it published with what the server says that it has sent.
-pub struct Restraint {
-    /// What the log of publications holds.
-    log_bytes: usize,
-    log_messages: usize,
-    /// Deliveries that were asked for.
-    asked: u64,
-    /// Of them since the last look.
-    since: usize,
-}
-
-impl Restraint {
-    pub fn new(limits: &Limits) -> Self {
-        let log_bytes = limits.log_bytes as usize;
-        Restraint { log_bytes, log_messages: limits.log_messages as usize, asked: 0, since: 0 }
-    }
-
-    /// After a publication of so many bytes to so many subscribers; `settled` says how many deliveries are done.
-    pub fn after(&mut self, subscribers: usize, bytes: usize, settled: impl Fn() -> u64) {
-        self.after_with(subscribers, bytes, settled, || thread::sleep(Duration::from_micros(20)));
-    }
-
-    /// The same, passing the time in a way of one's own.
-    pub fn after_with(
-        &mut self,
-        subscribers: usize,
-        bytes: usize,
-        settled: impl Fn() -> u64,
-        mut rest: impl FnMut(),
-    ) {
-        /// The frame around the data.
-        const FRAME: usize = 40;
-        if subscribers == 0 {
-            return;
-        }
-        self.asked += subscribers as u64;
-        self.since += 1;
-        let held = self.log_messages.min(self.log_bytes / (bytes + FRAME));
-        if self.since < (held / 16).max(1) {
-            return;
-        }
-        self.since = 0;
-        let most = (held / 2 * subscribers) as u64;
-        while self.asked.saturating_sub(settled()) > most {
-            rest();
-        }
-    }
-}
-
 /// One client with a subscription for each set. A single one is read like an iterator; several are given to callbacks,
 /// as one thread can wait for one subscription only.
 pub struct Subscriber {
     client: RpcClient,
     sets: Vec<Vec<String>>,
     /// Never read: nothing comes.
-    _crowd: Vec<Subscription<ByteBuf>>,
+    _crowd: Vec<Subscription<()>>,
 }
 
 impl super::Subscriber for Subscriber {
@@ -241,7 +174,7 @@ impl super::Subscriber for Subscriber {
     }
 }
 
-fn subscribe(client: &RpcClient, set: &[String]) -> Result<Subscription<ByteBuf>> {
+fn subscribe(client: &RpcClient, set: &[String]) -> Result<Subscription<()>> {
     let (first, rest) = set.split_first().ok_or("an empty set")?;
     let subscription = client.subscribe_and_wait(first, WAIT)?.ok_or("not subscribed in time")?;
     for prefix in rest {
@@ -252,7 +185,7 @@ fn subscribe(client: &RpcClient, set: &[String]) -> Result<Subscription<ByteBuf>
 
 fn give_to_callback<S: Sink>(client: &RpcClient, prefix: &str, sink: S, ended: Sender<S>) -> Result<()> {
     let mut sink = Some(sink);
-    client.on_event(prefix, move |event| {
+    client.on_event_bytes(prefix, SubscribeOptions::default(), move |event| {
         if sink.as_mut().is_some_and(|sink| take(event, sink).is_break()) {
             // Whoever waited for it may have given up.
             let _ = sink.take().map(|sink| ended.send(sink));
@@ -261,19 +194,20 @@ fn give_to_callback<S: Sink>(client: &RpcClient, prefix: &str, sink: S, ended: S
     Ok(())
 }
 
-fn receive_one<S: Sink>(mut subscription: Subscription<ByteBuf>, mut sink: S) -> Result<S> {
-    loop {
-        let event = subscription.recv().ok_or("the subscription ended")?;
+fn receive_one<S: Sink>(mut subscription: Subscription<()>, mut sink: S) -> Result<S> {
+    while !subscription.is_over() {
+        let Some(event) = subscription.recv_bytes(WAIT) else { continue };
         if take(event, &mut sink).is_break() {
             return Ok(sink);
         }
     }
+    Err("the subscription ended".into())
 }
 
-fn take<S: Sink>(event: Event<ByteBuf>, sink: &mut S) -> ControlFlow<()> {
+fn take<S: Sink>(event: Event<'_>, sink: &mut S) -> ControlFlow<()> {
     match event {
-        Event::Message { topic, data, .. } => sink.message(topic.as_bytes(), &data),
-        Event::Lost { lost: Lost::Exact(count) | Lost::AtMost(count), .. } => {
+        Event::Message { topic, data, .. } => sink.message(topic.as_bytes(), data),
+        Event::Other(EventKind::Lost { lost: Lost::Exact(count) | Lost::AtMost(count), .. }) => {
             sink.lost(count);
             ControlFlow::Continue(())
         }

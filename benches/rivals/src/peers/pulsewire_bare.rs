@@ -9,9 +9,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pulsewire::net::{Publisher as Socket, Replier, Requester, Subscriber as Subscription};
 use pulsewire::pattern::{Event, EventKind};
-use pulsewire::{Limits, Lost, Outcome, Reconnect, Status};
+use pulsewire::{Limits, Lost, Outcome, Reconnect, SlowPolicy, Status, StreamOptions};
 
-use super::pulsewire::Restraint;
 use super::{Caller, Peer, Sink, Sinks, LOOPBACK};
 use crate::Result;
 
@@ -58,16 +57,14 @@ impl Caller for Requester {
 
 pub struct Publisher {
     socket: Socket,
-    restraint: Restraint,
     since_turn: u32,
 }
 
 impl super::Publisher for Publisher {
     fn bind(_peer: Peer) -> Result<Self> {
-        let limits = Limits::default();
-        let restraint = Restraint::new(&limits);
-        let socket = Socket::bind(SocketAddr::from((LOOPBACK, 0)), limits, false)?;
-        Ok(Publisher { socket, restraint, since_turn: 0 })
+        let mut socket = Socket::bind(SocketAddr::from((LOOPBACK, 0)), Limits::default(), false)?;
+        socket.set_main_stream(StreamOptions::default().policy(SlowPolicy::Block))?;
+        Ok(Publisher { socket, since_turn: 0 })
     }
 
     fn port(&self) -> u16 {
@@ -82,22 +79,12 @@ impl super::Publisher for Publisher {
     }
 
     fn publish(&mut self, topic: &str, data: &[u8]) -> Result<()> {
-        let published = self.socket.publish(topic, data)?;
+        self.socket.publish(topic, data)?;
         self.since_turn += 1;
         if self.since_turn == TURN {
             self.since_turn = 0;
             self.socket.poll(Some(Duration::ZERO))?;
         }
-        let socket = std::cell::RefCell::new(&mut self.socket);
-        let settled = || {
-            let stats = socket.borrow().stats().publisher;
-            stats.sent + stats.lost
-        };
-        let rest = || {
-            // Its failure shows at the next turn.
-            let _ = socket.borrow_mut().poll(Some(Duration::from_millis(1)));
-        };
-        self.restraint.after_with(published.subscribers, data.len(), settled, rest);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::figures::{
 };
 use super::{Results, Traced};
 use crate::cases::{Case, Placement};
-use crate::peers::{Peer, HAS_POLLING, WITHOUT_POLLING};
+use crate::peers::Peer;
 use crate::statistics::median;
 
 /// One thing to reach.
@@ -21,8 +21,6 @@ pub struct Goal {
     pub against: Against,
     /// The most of what is better lower, the least of all else.
     pub limit: f64,
-    /// It was set for a library that polls before it sleeps.
-    pub needs_polling: bool,
     /// The value is a count that no noise touches: reaching the limit is enough.
     pub is_count: bool,
 }
@@ -55,8 +53,6 @@ pub enum Verdict {
     /// Within a tenth of the limit, on either side.
     Near,
     NotMet,
-    /// The library lacks what the goal was set for; the ratio is that of today.
-    NotThereYet,
     /// There is no figure.
     Unknown,
 }
@@ -67,7 +63,6 @@ impl fmt::Display for Verdict {
             Verdict::Met => "**met**",
             Verdict::Near => "near",
             Verdict::NotMet => "not met",
-            Verdict::NotThereYet => "not there yet",
             Verdict::Unknown => "not measured",
         })
     }
@@ -98,7 +93,6 @@ const fn goal(
         what,
         against,
         limit,
-        needs_polling: false,
         is_count: false,
     }
 }
@@ -107,27 +101,23 @@ const fn of(ours: Peer, goal: Goal) -> Goal {
     Goal { ours, ..goal }
 }
 
-const fn polling(goal: Goal) -> Goal {
-    Goal { needs_polling: true, ..goal }
-}
-
 const fn count(goal: Goal) -> Goal {
     Goal { is_count: true, ..goal }
 }
 
 pub const GOALS: &[Goal] = &[
     // A round trip is two wake-ups and little else; polling saves them.
-    polling(goal(Case::RoundTrip, SMALL, SPLIT, P50, ZMQ, 0.15)),
-    polling(goal(Case::RoundTrip, SMALL, ONE, P50, ZMQ, 0.36)),
-    polling(goal(Case::RoundTrip, SMALL, ONE, P50, RAW, 1.15)),
-    polling(goal(Case::RoundTrip, &[65_536], BOTH, P50, ZMQ, 0.30)),
-    of(WITHOUT_POLLING, goal(Case::RoundTrip, SMALL, SPLIT, P50, RAW, 1.10)),
-    of(WITHOUT_POLLING, goal(Case::RoundTrip, SMALL, SPLIT, P50, ZMQ, 0.80)),
-    of(WITHOUT_POLLING, goal(Case::RoundTrip, SMALL, ONE, P50, RAW, 1.25)),
-    count(of(WITHOUT_POLLING, goal(Case::RoundTrip, SMALL, BOTH, SERVER_WAITS, Against::Value, 1.0))),
-    count(of(WITHOUT_POLLING, goal(Case::RoundTrip, SMALL, BOTH, CLIENT_WAITS, Against::Value, 1.0))),
+    goal(Case::RoundTrip, SMALL, SPLIT, P50, ZMQ, 0.15),
+    goal(Case::RoundTrip, SMALL, ONE, P50, ZMQ, 0.36),
+    goal(Case::RoundTrip, SMALL, ONE, P50, RAW, 1.15),
+    goal(Case::RoundTrip, &[65_536], BOTH, P50, ZMQ, 0.30),
+    of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, SPLIT, P50, RAW, 1.10)),
+    of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, SPLIT, P50, ZMQ, 0.80)),
+    of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, ONE, P50, RAW, 1.25)),
+    count(of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, BOTH, SERVER_WAITS, Against::Value, 1.0))),
+    count(of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, BOTH, CLIENT_WAITS, Against::Value, 1.0))),
     of(
-        WITHOUT_POLLING,
+        Peer::PulsewireNoPolling,
         Goal { what: What::SystemCalls, ..goal(Case::RoundTrip, SMALL, BOTH, P50, Against::Value, 3.0) },
     ),
     of(Peer::PulsewireWorker, goal(Case::RoundTrip, SMALL, BOTH, P50, RAW, 1.6)),
@@ -229,9 +219,6 @@ impl Goal {
 
     fn judge(&self, value: Option<f64>) -> Verdict {
         let Some(value) = value else { return Verdict::Unknown };
-        if self.needs_polling && !HAS_POLLING {
-            return Verdict::NotThereYet;
-        }
         /// What the words between the two sides add.
         const SLACK: f64 = 0.01;
         if self.is_count && value <= self.limit + SLACK {
