@@ -9,6 +9,7 @@ mod patience;
 mod ready;
 mod shared;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::address::Target;
 use super::dial::{dial_error, DialKey, Dialled, Dials};
-use super::port::{BoxedPort, Readiness};
+use super::port::{BoxedPort, Outlook, Readiness};
 use super::resolver::Resolver;
 use super::socket::Keepalive;
 use super::Address;
@@ -39,6 +40,8 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     /// `None`: free.
     ports: Vec<Option<Slot>>,
+    /// The ports that a turn has something to do for; kept for its memory.
+    touched: Vec<usize>,
     listeners: Vec<Listener>,
     tokens: HashMap<Token, Owner>,
     by_conn: HashMap<DialKey, Token>,
@@ -56,6 +59,27 @@ pub(crate) struct Driver {
 struct Slot {
     port: BoxedPort,
     addresses: Vec<Address>,
+    /// What the port said when it was last looked at.
+    outlook: Cell<Outlook>,
+}
+
+impl Slot {
+    /// What the port wants: asked for only if it may be another thing than it said last.
+    fn outlook(&self) -> Outlook {
+        if self.port.is_touched() {
+            self.outlook.set(self.port.outlook());
+        }
+        self.outlook.get()
+    }
+
+    /// There may be something to do for the port.
+    fn may_want(&self) -> bool {
+        self.port.is_touched() || self.outlook.get().keeps_awake()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.outlook.get().next_timeout.is_some_and(|due| due <= now)
+    }
 }
 
 enum Owner {
@@ -80,6 +104,7 @@ impl Driver {
             events: Events::with_capacity(EVENTS_PER_TURN),
             shared,
             ports: Vec::new(),
+            touched: Vec::new(),
             listeners: Vec::new(),
             tokens: HashMap::new(),
             by_conn: HashMap::new(),
@@ -106,7 +131,8 @@ impl Driver {
 
     /// Drives one more port, which dials these addresses.
     pub(crate) fn add(&mut self, port: BoxedPort, addresses: Vec<Address>) -> usize {
-        let slot = Some(Slot { port, addresses });
+        let outlook = Cell::new(port.outlook());
+        let slot = Some(Slot { port, addresses, outlook });
         match self.ports.iter().position(Option::is_none) {
             Some(free) => {
                 self.ports[free] = slot;
@@ -128,8 +154,17 @@ impl Driver {
         self.ports.get(index)?.as_ref().map(|slot| &slot.port)
     }
 
-    fn live_ports(&self) -> impl Iterator<Item = &BoxedPort> {
-        self.ports.iter().flatten().map(|slot| &slot.port)
+    /// Those that somebody has had, or that have a timer due.
+    fn find_touched(&mut self, now: Instant) {
+        let ports = self.ports.iter().enumerate();
+        let touched = |slot: &Slot| slot.may_want() || slot.is_due(now);
+        let found = ports.filter(|(_, slot)| slot.as_ref().is_some_and(touched)).map(|(index, _)| index);
+        self.touched.clear();
+        self.touched.extend(found);
+    }
+
+    fn touched_ports(&self) -> impl Iterator<Item = &BoxedPort> {
+        self.touched.iter().filter_map(|index| self.port(*index))
     }
 
     fn token(&mut self) -> Token {
@@ -155,12 +190,13 @@ impl Driver {
         let now = self.shared.clock.now();
         self.take_resolved(now);
         self.expire_dials(now);
-        self.live_ports().for_each(|port| port.timers(now));
+        self.find_touched(now);
+        self.touched_ports().for_each(|port| port.timers(now));
         self.do_deferred();
-        self.live_ports().for_each(|port| port.flush_backlog());
+        self.touched_ports().for_each(|port| port.flush_backlog());
         self.do_deferred();
         for slot in &mut self.ports {
-            if slot.as_ref().is_some_and(|slot| slot.port.is_over()) {
+            if slot.as_ref().is_some_and(|slot| slot.may_want() && slot.port.is_over()) {
                 *slot = None;
             }
         }
@@ -211,11 +247,11 @@ impl Driver {
     pub(crate) fn how_long(&self, timeout: Option<Duration>) -> Option<Duration> {
         let busy = !self.ready.is_empty()
             || self.listeners.iter().any(|listener| listener.more)
-            || self.live_ports().any(|port| port.is_busy());
+            || self.ports.iter().flatten().any(|slot| slot.outlook().keeps_awake());
         if busy {
             return Some(Duration::ZERO);
         }
-        let timers = self.live_ports().filter_map(|port| port.next_timeout());
+        let timers = self.ports.iter().flatten().filter_map(|slot| slot.outlook().next_timeout);
         let accepts = self.listeners.iter().filter_map(|listener| listener.retry_at);
         let next = timers.chain(accepts).chain(self.dials.next_timeout()).min();
         let until = next.map(|at| at.saturating_since(self.shared.clock.now()));
@@ -310,6 +346,9 @@ impl Driver {
 
     fn do_deferred(&mut self) {
         for port in 0..self.ports.len() {
+            if !self.ports[port].as_ref().is_some_and(Slot::may_want) {
+                continue;
+            }
             while let Some(action) = self.port(port).and_then(|port| port.poll_deferred()) {
                 self.act(port, action);
             }

@@ -4,14 +4,17 @@ use crate::time::{Duration, Instant};
 
 /// Tells a flood of publications from a few, and when what a flood has gathered is written.
 ///
-/// A write costs some microseconds, whatever its size up to a chunk. So a publication that comes alone, or one of a few,
-/// is written at once; when they come faster than writes are worth, those between two writes go together. That is
-/// batching that comes from load: who publishes less often than the pace below never waits for anything.
+/// A write costs some microseconds, whatever its size up to a chunk, and with many subscribers there is one for each. So
+/// a publication that comes alone, or one of a few, is written at once; when they come faster than writes are worth, those
+/// between two writes go together. That is batching that comes from load: who publishes less often than the pace below,
+/// and than writing takes, never waits for anything.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     /// Writes that may still be made at once.
     credit: u32,
     last_write: Instant,
+    /// How long the last one took, all subscribers together.
+    effort: Duration,
     /// Bytes gathered since.
     gathered: usize,
     /// Publications gathered since the clock was last looked at.
@@ -30,6 +33,8 @@ const MOST_CREDIT: u32 = 8;
 const GATHER_TIME: Duration = Duration::from_micros(50);
 /// The clock costs as much as a publication: it is asked with every so many of a flood.
 const LOOK_EVERY: u32 = 8;
+/// However long it takes, a publication does not wait longer than this for the one before.
+const MOST_EFFORT: Duration = Duration::from_millis(1);
 /// A chunk.
 const GATHER_BYTES: usize = 64 * 1024;
 /// The driver looks so often after what a flood may have left behind at its end: the kernel's poll counts milliseconds.
@@ -48,16 +53,22 @@ impl Flood {
         let now = now();
         self.unlooked = 0;
         let since = now.saturating_since(self.last_write);
-        let earned = since.as_micros() / PACE.as_micros();
+        let earned = since.as_micros() / PACE.max(self.effort).as_micros();
         let credit = u128::from(self.credit).saturating_add(earned).min(u128::from(MOST_CREDIT));
         self.credit = u32::try_from(credit).unwrap_or(MOST_CREDIT);
-        if !is_full && self.credit == 0 && since < GATHER_TIME {
+        if !is_full && self.credit == 0 && since < GATHER_TIME.max(self.effort) {
             self.is_waiting = true;
             return false;
         }
         self.credit = self.credit.saturating_sub(1);
         (self.last_write, self.gathered) = (now, 0);
         true
+    }
+
+    /// What was called for at `begun` has been written.
+    pub(super) fn note_written(&mut self, begun: Instant, now: Instant) {
+        self.effort = now.saturating_since(begun).min(MOST_EFFORT);
+        self.last_write = now;
     }
 
     /// Something was left to be written later. True: the driver does not know and has to be woken.
@@ -120,6 +131,27 @@ mod tests {
         flood.call_for_attention();
         let written = (0..10).filter(|_| flood.gather(16 * 1024, at(1_000))).count();
         assert_eq!(written, 2);
+    }
+
+    #[test]
+    fn who_has_many_to_write_to_gathers_as_long_as_writing_takes() {
+        let mut flood = Flood::default();
+        let mut now = 1_000;
+        let mut written = 0;
+        // Forty microseconds for eight subscribers, five for the next publication.
+        for _ in 0..1_000 {
+            now += 5;
+            if flood.gather(100, at(now)) {
+                flood.note_written(Instant::from_micros(now), Instant::from_micros(now + 40));
+                now += 40;
+                written += 1;
+            } else {
+                flood.call_for_attention();
+            }
+        }
+        assert!((80..=150).contains(&written), "{written} of 1 000: as much time for gathering as for writing");
+        // A lone one, later, goes out at once.
+        assert!(flood.gather(100, at(now + 500)));
     }
 
     #[test]

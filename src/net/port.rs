@@ -4,6 +4,7 @@ mod driven;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::vec::Vec;
@@ -14,7 +15,7 @@ use super::flood::Flood;
 use super::Shared;
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
-pub(crate) use driven::{BoxedPort, Readiness};
+pub(crate) use driven::{BoxedPort, Outlook, Readiness};
 
 /// What is done with what a machine has to say.
 pub(crate) trait Handler: Send + Sync + Sized + 'static {
@@ -38,6 +39,8 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
 pub(crate) struct Port<H: Handler> {
     pub(crate) handler: H,
     state: Mutex<State<H::Machine>>,
+    /// Somebody has had the state since the driver last looked at it. Written under the lock.
+    touched: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -95,6 +98,17 @@ pub(crate) enum Pace {
     InTurn,
 }
 
+/// What writing to a connection came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    /// There was nothing to write, or it cannot be written now.
+    Nothing,
+    /// The kernel has no room for more, or the connection has ended.
+    Part,
+    /// There may be more, and the kernel has room for it.
+    Whole,
+}
+
 /// Chunks that one connection may write before others have their turn.
 const CHUNKS_PER_TURN: usize = 8;
 /// A command that comes so soon after the last one that wrote for itself is one of a burst.
@@ -115,7 +129,7 @@ impl<H: Handler> Port<H> {
         if handler.is_unattended() {
             shared.lead.note_unattended();
         }
-        let port = Port { handler, state: Mutex::new(state), shared };
+        let port = Port { handler, state: Mutex::new(state), touched: AtomicBool::new(true), shared };
         // What the machine was told before it came here.
         port.sort_actions(&mut port.lock());
         Arc::new(port)
@@ -125,8 +139,18 @@ impl<H: Handler> Port<H> {
         self.shared.clock.now()
     }
 
-    /// The machine, to look at it or for a command that [`Port::command`] does not fit.
+    /// The machine, to look at it or for a command that [`Port::command`] does not fit. The driver looks at it too.
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<H::Machine>> {
+        let state = self.lock_quietly();
+        // Whoever wakes the driver after this makes sure that it is seen.
+        self.touched.store(true, Ordering::Relaxed);
+        state
+    }
+
+    /// The same, for the driver's look itself.
+    #[inline]
+    fn lock_quietly(&self) -> MutexGuard<'_, State<H::Machine>> {
         self.state.lock().unwrap_or_else(|poisoned| {
             // Somebody panicked in the middle of something: what the machine believes is not to be trusted.
             self.state.clear_poison();
@@ -279,19 +303,22 @@ impl<H: Handler> Port<H> {
             return;
         }
         state.flushing = true;
-        let mut left = state.backlog.len().max(CHUNKS_PER_TURN);
-        while let Some(conn) = state.backlog.pop_front() {
-            let more;
-            (state, more) = self.write(state, conn);
-            if more {
+        let begun = self.now();
+        // Twice round: whoever had but one chunk is not left to the driver.
+        let mut left = (2 * state.backlog.len()).max(CHUNKS_PER_TURN);
+        while left > 0 {
+            let Some(conn) = state.backlog.pop_front() else { break };
+            let wrote;
+            (state, wrote) = self.write(state, conn);
+            // Whoever had nothing more has cost nothing.
+            left -= usize::from(wrote != Wrote::Nothing);
+            if wrote == Wrote::Whole {
                 state.backlog.push_back(conn);
-            }
-            left -= 1;
-            if left == 0 {
-                break;
             }
         }
         state.flushing = false;
+        let now = self.now();
+        state.flood.note_written(begun, now);
         let unfinished = !state.backlog.is_empty();
         if unfinished {
             state.flood.leave_to_driver();
@@ -302,21 +329,21 @@ impl<H: Handler> Port<H> {
         }
     }
 
-    /// Writes one chunk. Returns whether there may be more that the kernel has room for.
+    /// Writes one chunk.
     fn write<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<H::Machine>>,
         conn: ConnId,
-    ) -> (MutexGuard<'a, State<H::Machine>>, bool) {
+    ) -> (MutexGuard<'a, State<H::Machine>>, Wrote) {
         let now = self.now();
         let inner = &mut *state;
-        let Some(entry) = inner.conns.get_mut(&conn) else { return (state, false) };
+        let Some(entry) = inner.conns.get_mut(&conn) else { return (state, Wrote::Nothing) };
         if entry.writing || !entry.writable {
-            return (state, false);
+            return (state, Wrote::Nothing);
         }
         let Some(chunk) = inner.machine.poll_transmit(now, conn) else {
             self.sort_actions(&mut state);
-            return (state, false);
+            return (state, Wrote::Nothing);
         };
         entry.writing = true;
         entry.became_writable = false;
@@ -332,21 +359,25 @@ impl<H: Handler> Port<H> {
         };
         let all = written == chunk.bytes().len();
         inner.machine.handle_written(now, conn, chunk, written);
-        let mut more = false;
+        let mut wrote = Wrote::Part;
         if let Some(entry) = inner.conns.get_mut(&conn) {
             entry.writing = false;
             entry.writable = all || entry.became_writable;
-            more = entry.writable;
             if let Some(how) = ended.or(entry.ended.take()) {
                 inner.machine.handle_closed(now, conn, how);
-                more = false;
+            } else if entry.writable {
+                wrote = Wrote::Whole;
             }
         }
         self.sort_actions(&mut state);
-        (state, more)
+        (state, wrote)
     }
 
     // What the driver does.
+
+    fn is_over_now(&self, state: &State<H::Machine>) -> bool {
+        state.deferred.is_empty() && state.conns.is_empty() && self.handler.is_over(&state.machine)
+    }
 
     /// Takes a new connection's stream in.
     pub(crate) fn add_conn(&self, conn: ConnId, stream: Arc<TcpStream>) {

@@ -81,8 +81,9 @@ enum Follow {
     /// The set is not complete: nothing is published to it.
     Nothing,
     /// The set is the empty prefix: a cursor is all it needs, because every publication matches. What lies from
-    /// `kept` on may have to be written again: a chunk is out that begins there.
-    Everything { next: Slot, kept: Slot },
+    /// `kept` on may have to be written again: a chunk is out that begins there, and when it is written whole all
+    /// below `until` has been sent.
+    Everything { next: Slot, kept: Slot, until: u64 },
     /// A set of prefixes: the slots of what matched, oldest first (written, in a chunk, pending), and how many were
     /// dropped before the first ack. What was written is remembered while the log has it: it may be lost on its way.
     Matched { written: VecDeque<Slot>, taken: VecDeque<Slot>, pending: VecDeque<Slot>, dropped: u64 },
@@ -120,7 +121,7 @@ impl Follower {
         self.acknowledge_at(ticket, position, slot);
         self.replays = slot < log.next_slot();
         self.follow = if self.set.is_everything() {
-            Follow::Everything { next: slot, kept: slot }
+            Follow::Everything { next: slot, kept: slot, until: 0 }
         } else {
             let pending: VecDeque<Slot> =
                 (slot..log.next_slot()).filter(|slot| matches_frame(&self.set, log, *slot)).collect();
@@ -144,7 +145,7 @@ impl Follower {
         core::mem::swap(&mut self.answered, &mut self.acks);
         match &mut self.follow {
             Follow::Nothing => return None,
-            Follow::Everything { next, kept } => {
+            Follow::Everything { next, kept, .. } => {
                 // Everything published since the account began was stored, in slots without a gap.
                 if accounted != next_seq - start {
                     return None;
@@ -339,7 +340,7 @@ impl Follower {
             let ack = self.acks.front();
             let lost = match &mut self.follow {
                 Follow::Nothing => 0,
-                Follow::Everything { next, kept } => {
+                Follow::Everything { next, kept, .. } => {
                     let until = ack.map_or(resume, |ack| resume.min(ack.slot));
                     let lost = until.saturating_sub(*next);
                     *next += lost;
@@ -448,7 +449,7 @@ impl Follower {
         let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
         match &mut self.follow {
             Follow::Nothing => {}
-            Follow::Everything { next, kept } => {
+            Follow::Everything { next, kept, until } => {
                 *kept = *next;
                 while *next < log.next_slot() && room(chunk) > 0 {
                     let Some(run) = log.run(*next, 0, room(chunk), bound) else { break };
@@ -465,6 +466,7 @@ impl Follower {
                     chunk.buffer().extend_from_slice(frame);
                     *next += 1;
                 }
+                *until = (*next > *kept).then(|| log.seq(*next - 1)).flatten().map_or(0, |seq| seq + 1);
             }
             Follow::Matched { taken, pending, .. } => {
                 while let Some(&slot) = pending.front() {
@@ -492,6 +494,15 @@ impl Follower {
                 return 0;
             }
         }
+        if let Follow::Everything { next, kept, until } = &mut self.follow {
+            if written == chunk.bytes().len() {
+                // The usual case, and nothing is looked at message by message.
+                self.sent += *next - *kept;
+                self.reached = self.reached.max(core::mem::take(until));
+                *kept = *next;
+                return 0;
+            }
+        }
         let (mut done, mut untouched) = (0, 0);
         for (seq, fate) in chunk.fates(written) {
             if fate == Fate::Untouched {
@@ -505,9 +516,9 @@ impl Follower {
         match &mut self.follow {
             Follow::Nothing => {}
             // Every stored publication matches, so the frames of a chunk lie in slots without a gap.
-            Follow::Everything { next, kept } => {
+            Follow::Everything { next, kept, until } => {
                 *next -= untouched;
-                *kept = *next;
+                (*kept, *until) = (*next, 0);
             }
             Follow::Matched { written, taken, pending, dropped } => {
                 written.extend(taken.drain(..done));

@@ -126,6 +126,8 @@ pub trait Machine {
     fn handle_wall_clock(&mut self, wall_clock_ns: u64);
     /// A panic interrupted the machine: close everything, promise nothing about what was under way.
     fn handle_poisoned(&mut self, now: Instant);
+    /// It was stopped and all is done: what it still holds may go, whoever keeps the machine itself.
+    fn release(&mut self) {}
 }
 
 /// Buffers that chunks are gathered in, kept for the next one. Bounded: a few, none larger than it needs to be.

@@ -49,6 +49,16 @@ pub(crate) struct Publisher {
     stats: PublisherStats,
 }
 
+/// A publication that can be made, and whom it is for: nothing may happen to its stream in between.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    /// The length of its frame, without the length field.
+    len: u32,
+    subscribers: usize,
+    /// It goes into the log.
+    is_stored: bool,
+}
+
 impl Publisher {
     /// A stream with nothing published. The options are valid.
     pub(crate) fn new(limits: &Limits, options: StreamOptions, seed: u64) -> Self {
@@ -117,18 +127,26 @@ impl Publisher {
         self.stats.subscribers
     }
 
-    /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
-    /// policy is to block ever says so, and only if there may be somebody; see [`Publisher::note_floor`].
+    /// Finds out whom a publication is for, before anything else is done about it.
     ///
     /// # Errors
     /// It can never be published.
-    pub(crate) fn first_after(&mut self, topic: &str, data: &[u8]) -> Result<Option<Slot>, PublishError> {
-        if self.policy != SlowPolicy::Block {
-            return Ok(None);
-        }
+    pub(crate) fn prepare(&mut self, topic: &str, data: &[u8]) -> Result<Prepared, PublishError> {
         let len = self.check(topic, data)?;
-        let first = self.log.first_slot_after(LENGTH_BYTES + len as usize);
-        Ok((first > self.floor && self.is_stored(topic)).then_some(first))
+        self.matched.clear();
+        self.index.matching(topic, &mut self.matched);
+        let subscribers = self.matched.len() + self.everything.len();
+        Ok(Prepared { len, subscribers, is_stored: subscribers > 0 || self.retain == Retain::All })
+    }
+
+    /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
+    /// policy is to block ever says so, and only if there may be somebody; see [`Publisher::note_floor`].
+    pub(crate) fn first_after(&self, prepared: &Prepared) -> Option<Slot> {
+        if self.policy != SlowPolicy::Block || !prepared.is_stored {
+            return None;
+        }
+        let first = self.log.first_slot_after(LENGTH_BYTES + prepared.len as usize);
+        (first > self.floor).then_some(first)
     }
 
     /// No connected subscriber needs what lies before `floor`.
@@ -149,26 +167,17 @@ impl Publisher {
         self.stats.put_out += 1;
     }
 
-    /// Whether a publication of this topic would go into the log.
-    fn is_stored(&mut self, topic: &str) -> bool {
-        if self.retain == Retain::All || !self.everything.is_empty() {
-            return true;
-        }
-        self.matched.clear();
-        self.index.matching(topic, &mut self.matched);
-        !self.matched.is_empty()
-    }
-
     /// Numbers a publication and stores it if it matches anybody, or all are kept. Gives the slots of the peers that
     /// have to be told of its log slot (`Some`), or only have to be woken (`None`).
     pub(crate) fn publish(
         &mut self,
         budget: &mut Budget,
+        prepared: Prepared,
         topic: &str,
         data: &[u8],
         mut tell: impl FnMut(&Log, u32, Option<u64>) -> i64,
-    ) -> Result<Published, PublishError> {
-        let len = self.check(topic, data)?;
+    ) -> Published {
+        let Prepared { len, subscribers, is_stored } = prepared;
         let seq = self.head;
         self.head += 1;
         self.is_blocked = false;
@@ -177,11 +186,8 @@ impl Publisher {
             last.put(seq, topic, data, budget);
             self.longest = self.longest.max(len);
         }
-        self.matched.clear();
-        self.index.matching(topic, &mut self.matched);
-        let subscribers = self.matched.len() + self.everything.len();
-        if subscribers == 0 && self.retain == Retain::Matched {
-            return Ok(Published { seq, subscribers });
+        if !is_stored {
+            return Published { seq, subscribers };
         }
         self.longest = self.longest.max(len);
         let total = LENGTH_BYTES + len as usize;
@@ -194,7 +200,7 @@ impl Publisher {
             let grown = tell(&self.log, *peer, Some(slot));
             budget.note_positions(grown);
         }
-        Ok(Published { seq, subscribers })
+        Published { seq, subscribers }
     }
 
     /// The length of the frame without its length field, if it may be published.

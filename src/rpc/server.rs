@@ -7,7 +7,7 @@ mod stream;
 use core::net::SocketAddr;
 use std::string::{String, ToString};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::vec::Vec;
 
 use serde::Serialize;
@@ -48,6 +48,8 @@ struct Inner {
     config: Config,
     /// What is running, if it is. Taken out by stop.
     running: RwLock<Option<Arc<Running>>>,
+    /// The first life, which most servers have only one of: found without a lock, also when it is over.
+    first: OnceLock<Arc<Running>>,
     /// Starting and stopping exclude each other.
     changing: Mutex<()>,
     local: RwLock<Vec<SocketAddr>>,
@@ -100,25 +102,34 @@ impl RpcServer {
     }
 
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        let (published, to_flush) = {
-            // Only borrowed, this is done by the million; and not while anything is written or said.
-            let running = self.inner.running.read().unwrap_or_else(PoisonError::into_inner);
-            let running = running.as_ref().ok_or(PublishError::Stopped)?;
-            let bytes = topic.len() + data.len();
-            let publish = |server: &mut Server| server.publish_on(stream, topic, data);
-            match running.port.command_in_flood(bytes, publish) {
-                (Err(PublishError::WouldBlock { .. }), _) if !running.driver.is_current() => (None, None),
-                (published, flush) => (Some(published), flush.then(|| Arc::clone(&running.port))),
+        if let Some(first) = self.inner.first.get() {
+            match self.publish_in(first, stream, topic, data) {
+                // There may have been a later start.
+                Err(PublishError::Stopped) => {}
+                published => return published,
             }
-        };
-        if let Some(port) = to_flush {
-            port.flush();
-        }
-        if let Some(published) = published {
-            return published;
         }
         let running = self.running().ok_or(PublishError::Stopped)?;
+        self.publish_in(&running, stream, topic, data)
+    }
+
+    fn publish_in(
+        &self,
+        running: &Running,
+        stream: StreamId,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
         let port = &running.port;
+        let bytes = topic.len() + data.len();
+        let publish = |server: &mut Server| server.publish_on(stream, topic, data);
+        let (published, flush) = port.command_in_flood(bytes, publish);
+        if flush {
+            port.flush();
+        }
+        if !matches!(published, Err(PublishError::WouldBlock { .. })) || running.driver.is_current() {
+            return published;
+        }
         loop {
             port.flush();
             let deadline = port.now() + self.inner.config.limits.block_timeout;
@@ -235,7 +246,7 @@ impl RpcServer {
         };
         let (running, local) = self.inner.config.start(&again)?;
         *self.inner.local.write().unwrap_or_else(PoisonError::into_inner) = local;
-        *self.inner.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
+        self.inner.run(running);
         Ok(())
     }
 
@@ -258,6 +269,13 @@ impl core::fmt::Debug for RpcServer {
 }
 
 impl Inner {
+    fn run(&self, running: Running) {
+        let running = Arc::new(running);
+        // Only the first one stays.
+        let _ = self.first.set(Arc::clone(&running));
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    }
+
     fn stop(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();

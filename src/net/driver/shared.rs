@@ -1,6 +1,6 @@
 //! What a driver shares with the threads that command its ports: a clock, a mailbox, and how to wake it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::vec::Vec;
 
@@ -42,6 +42,8 @@ impl Shared {
     /// Sees to it that the driver looks at its mailbox and its ports.
     pub(crate) fn wake(&self) {
         self.called.store(true, Ordering::SeqCst);
+        // What a port was touched for comes before this, and the driver's look at it after its own fence.
+        fence(Ordering::SeqCst);
         if !self.awake.swap(true, Ordering::SeqCst) {
             // A driver that is gone has nothing to look at.
             let _ = self.waker.wake();
@@ -63,6 +65,7 @@ impl Shared {
 
     /// Wakes the driver if it would sleep past this moment.
     pub(crate) fn wake_before(&self, due: Instant) {
+        fence(Ordering::SeqCst);
         if due.as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -80,6 +83,7 @@ impl Shared {
         self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
         self.awake.store(false, Ordering::SeqCst);
         self.called.store(false, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     pub(super) fn sleep_until(&self, until: Instant) {

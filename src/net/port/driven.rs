@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::io::{self, Read};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
@@ -33,8 +34,10 @@ pub(crate) trait AnyPort: Send + Sync {
     fn writable(&self, conn: ConnId);
     /// Fires timers if they are due.
     fn timers(&self, now: Instant);
-    /// When the next one is due.
-    fn next_timeout(&self) -> Option<Instant>;
+    /// Somebody has had the machine since the last [`AnyPort::outlook`].
+    fn is_touched(&self) -> bool;
+    /// What the driver is to come back for.
+    fn outlook(&self) -> Outlook;
     /// Writes what waits.
     fn flush_backlog(&self);
     /// The next thing that only the driver can do.
@@ -43,10 +46,19 @@ pub(crate) trait AnyPort: Send + Sync {
     fn shutdown(&self, conn: ConnId);
     /// Lets a connection go.
     fn close(&self, conn: ConnId);
-    /// Work waits for the driver: it must not sleep.
-    fn is_busy(&self) -> bool;
-    /// The port can go.
+    /// The port can go. Then what its machine holds is gone already.
     fn is_over(&self) -> bool;
+}
+
+/// What a port wants its driver for, good until somebody has its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// Work waits: the driver must not sleep.
+    pub(crate) is_busy: bool,
+    /// When the next timer is due.
+    pub(crate) next_timeout: Option<Instant>,
+    /// The port can go, as far as can be seen.
+    pub(crate) is_over: bool,
 }
 
 impl<H: Handler> AnyPort for Arc<Port<H>> {
@@ -127,15 +139,22 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         }
     }
 
-    fn next_timeout(&self) -> Option<Instant> {
-        let mut state = self.lock();
+    fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
+    }
+
+    fn outlook(&self) -> Outlook {
+        let mut state = self.lock_quietly();
+        self.touched.store(false, Ordering::Relaxed);
+        let waiting = !state.backlog.is_empty() && !state.flushing;
+        let is_busy = (waiting && !state.flood.is_on()) || !state.deferred.is_empty();
         let attention = match state.flood.pay_attention() {
             Some(wait) => Some(self.now() + wait),
             // It is over, and something of it is left.
-            None if !state.backlog.is_empty() && !state.flushing => Some(self.now()),
-            None => None,
+            None => waiting.then(|| self.now()),
         };
-        [attention, state.machine.poll_timeout()].into_iter().flatten().min()
+        let next_timeout = [attention, state.machine.poll_timeout()].into_iter().flatten().min();
+        Outlook { is_busy, next_timeout, is_over: self.is_over_now(&state) }
     }
 
     fn flush_backlog(&self) {
@@ -160,15 +179,20 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         self.lock().wake_watchers();
     }
 
-    fn is_busy(&self) -> bool {
-        let state = self.lock();
-        let waiting = !state.backlog.is_empty() && !state.flushing && !state.flood.is_on();
-        waiting || !state.deferred.is_empty()
-    }
-
     fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.deferred.is_empty() && state.conns.is_empty() && self.handler.is_over(&state.machine)
+        let mut state = self.lock_quietly();
+        let is_over = self.is_over_now(&state);
+        if is_over {
+            state.machine.release();
+        }
+        is_over
+    }
+}
+
+impl Outlook {
+    /// There is something to be done at once.
+    pub(crate) fn keeps_awake(self) -> bool {
+        self.is_busy || self.is_over
     }
 }
 

@@ -1,8 +1,9 @@
 //! The server as its driver sees it.
 
+use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 
-use super::super::{Action, ConnId, DialError, Machine};
+use super::super::{Action, Buffers, ConnId, DialError, Machine};
 use super::records::{Record, RecordRole};
 use super::{Peer, Server};
 use crate::session::{Chunk, CloseReason, LimitReached, Session, Side, StreamEnd, Taken, Violation};
@@ -185,6 +186,12 @@ impl Machine for Server {
         for conn in self.peers.ids() {
             self.drop_peer(conn, CloseReason::ByUs);
         }
+    }
+
+    fn release(&mut self) {
+        self.streams.release(&self.limits);
+        self.buffers = Buffers::default();
+        self.events = VecDeque::new();
     }
 }
 

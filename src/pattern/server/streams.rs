@@ -46,6 +46,11 @@ impl Streams {
         Some(&mut self.streams.get_mut(id.index())?.1)
     }
 
+    /// Nobody publishes or follows any more.
+    pub(super) fn release(&mut self, limits: &Limits) {
+        *self = Streams::new(limits, self.seed);
+    }
+
     /// Subscribers of all streams.
     pub(super) fn subscribers(&self) -> u64 {
         self.streams.iter().map(|(_, publisher)| publisher.subscribers()).sum()
@@ -134,17 +139,22 @@ impl Server {
         if self.stopping {
             return Err(PublishError::Stopped);
         }
-        if self.streams.get(stream).ok_or(PublishError::UnknownStream)?.policy() == SlowPolicy::Block {
-            let slow = self.slow(stream, topic, data)?.len();
-            if slow > 0 {
-                let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
-                return Err(publisher.note_blocked(slow));
+        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+        let prepared = publisher.prepare(topic, data)?;
+        if publisher.policy() == SlowPolicy::Block {
+            let first = publisher.first_after(&prepared);
+            if first.is_some() || self.budget.is_over() {
+                let slow = self.slow(stream, first).len();
+                if slow > 0 {
+                    let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+                    return Err(publisher.note_blocked(slow));
+                }
             }
         }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let longest = publisher.longest();
         let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
-        let published = publisher.publish(&mut self.budget, topic, data, |log, slot, place| {
+        let published = publisher.publish(&mut self.budget, prepared, topic, data, |log, slot, place| {
             let Some((_, record)) = records.in_slot(slot) else { return 0 };
             let conn = record.conn;
             let Some(follower) = record.follower() else { return 0 };
@@ -159,7 +169,7 @@ impl Server {
                 wake(conn, peer, actions);
             }
             grown
-        })?;
+        });
         let grown = publisher.longest();
         if grown > longest {
             self.put_out_small_readers(stream, grown);
@@ -180,7 +190,10 @@ impl Server {
         topic: &str,
         data: &[u8],
     ) -> Result<usize, PublishError> {
-        let slow = self.slow(stream, topic, data)?;
+        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+        let prepared = publisher.prepare(topic, data)?;
+        let first = publisher.first_after(&prepared);
+        let slow = self.slow(stream, first);
         for conn in &slow {
             let Some(peer) = self.peers.get_mut(*conn) else { continue };
             peer.session.abort(now, ByeCode::TooSlow, "a publication waited no longer for this subscriber");
@@ -193,14 +206,13 @@ impl Server {
         Ok(slow.len())
     }
 
-    /// The connected subscribers of a stream that loses nothing who need what would have to go for this publication,
-    /// or have so many places to remember that there is no room for more.
-    fn slow(&mut self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Vec<ConnId>, PublishError> {
+    /// The connected subscribers of a stream that loses nothing who need what lies before `first`, which has to go for a
+    /// publication, or have so many places to remember that there is no room for more.
+    fn slow(&mut self, stream: StreamId, first: Option<Slot>) -> Vec<ConnId> {
         let above = self.budget.positions_to_shed_above(self.streams.subscribers());
-        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
-        let first = publisher.first_after(topic, data)?;
+        let Some(publisher) = self.streams.get_mut(stream) else { return Vec::new() };
         if first.is_none() && above.is_none() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut floor = publisher.log().next_slot();
         let mut slow = Vec::new();
@@ -219,6 +231,6 @@ impl Server {
             }
         }
         publisher.note_floor(floor);
-        Ok(slow)
+        slow
     }
 }

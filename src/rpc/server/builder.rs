@@ -5,7 +5,7 @@ use std::boxed::Box;
 use std::collections::hash_map::Entry;
 use std::string::String;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::vec::Vec;
 
 use serde::de::DeserializeOwned;
@@ -192,6 +192,7 @@ impl RpcServerBuilder {
         let inner = Inner {
             config,
             running: RwLock::new(None),
+            first: OnceLock::new(),
             changing: Mutex::new(()),
             local: RwLock::new(Vec::new()),
         };
