@@ -196,6 +196,7 @@ impl<H: Handler> Port<H> {
     ///
     /// While they come one by one, each is written at once. A flood is gathered, and written by whoever publishes when a
     /// chunk is full or a moment has passed; the driver looks after what is left at its end.
+    #[inline]
     pub(crate) fn command_in_flood<T>(
         &self,
         bytes: usize,

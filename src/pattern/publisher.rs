@@ -131,12 +131,26 @@ impl Publisher {
     ///
     /// # Errors
     /// It can never be published.
+    #[inline]
     pub(crate) fn prepare(&mut self, topic: &str, data: &[u8]) -> Result<Prepared, PublishError> {
         let len = self.check(topic, data)?;
         self.matched.clear();
         self.index.matching(topic, &mut self.matched);
         let subscribers = self.matched.len() + self.everything.len();
         Ok(Prepared { len, subscribers, is_stored: subscribers > 0 || self.retain == Retain::All })
+    }
+
+    /// Numbers a publication that is for nobody and is not kept either; that is all there is to it.
+    #[inline]
+    pub(crate) fn pass_over(&mut self, prepared: &Prepared) -> Option<Published> {
+        if prepared.is_stored || self.last.is_some() {
+            return None;
+        }
+        let seq = self.head;
+        self.head += 1;
+        self.is_blocked = false;
+        self.stats.published += 1;
+        Some(Published { seq, subscribers: 0 })
     }
 
     /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
@@ -204,6 +218,7 @@ impl Publisher {
     }
 
     /// The length of the frame without its length field, if it may be published.
+    #[inline]
     fn check(&self, topic: &str, data: &[u8]) -> Result<u32, PublishError> {
         if topic.len() > MAX_NAME_BYTES {
             return Err(PublishError::TopicTooLong { len: topic.len(), limit: MAX_NAME_BYTES });

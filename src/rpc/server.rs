@@ -86,6 +86,7 @@ impl RpcServer {
     ///
     /// # Errors
     /// As for [`RpcServer::publish`].
+    #[inline]
     pub fn publish_bytes(&self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
         self.publish_on(StreamId::MAIN, topic, data)
     }
@@ -101,6 +102,7 @@ impl RpcServer {
         Ok(self.publish_on(stream, topic.topic(), &data)?)
     }
 
+    #[inline]
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
         if let Some(first) = self.inner.first.get() {
             match self.publish_in(first, stream, topic, data) {
@@ -130,6 +132,19 @@ impl RpcServer {
         if !matches!(published, Err(PublishError::WouldBlock { .. })) || running.driver.is_current() {
             return published;
         }
+        self.publish_when_there_is_room(running, stream, topic, data)
+    }
+
+    /// Waits for those who have not read what would have to make room, and puts out who does not in time.
+    #[cold]
+    fn publish_when_there_is_room(
+        &self,
+        running: &Running,
+        stream: StreamId,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
+        let port = &running.port;
         loop {
             port.flush();
             let deadline = port.now() + self.inner.config.limits.block_timeout;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::super::log::Slot;
 use super::super::publisher::{
-    PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId, StreamOptions,
+    Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId, StreamOptions,
 };
 use super::super::ConnId;
 use super::{wake, Server};
@@ -42,6 +42,7 @@ impl Streams {
     }
 
     /// The stream of a subscriber's record, or one that a user names.
+    #[inline]
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Publisher> {
         Some(&mut self.streams.get_mut(id.index())?.1)
     }
@@ -130,6 +131,7 @@ impl Server {
     /// The topic or the data is too long, there is no such stream, the server is stopping, or the stream's policy is to
     /// block and connected subscribers have not read what would have to make room: then it is to be tried again when
     /// something was written, or [`Server::put_out_slow`] makes the room. No sequence number was used.
+    #[inline]
     pub fn publish_on(
         &mut self,
         stream: StreamId,
@@ -141,6 +143,21 @@ impl Server {
         }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
+        match publisher.pass_over(&prepared) {
+            Some(published) => Ok(published),
+            None => self.publish_prepared(stream, prepared, topic, data),
+        }
+    }
+
+    /// The same, once it is known whom it is for, or that it is to be kept.
+    fn publish_prepared(
+        &mut self,
+        stream: StreamId,
+        prepared: Prepared,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
+        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         if publisher.policy() == SlowPolicy::Block {
             let first = publisher.first_after(&prepared);
             if first.is_some() || self.budget.is_over() {
