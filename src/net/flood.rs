@@ -17,8 +17,10 @@ pub(super) struct Flood {
     effort: Duration,
     /// Bytes gathered since.
     gathered: usize,
-    /// Publications gathered since the clock was last looked at.
+    /// Publications gathered since the clock was last looked at, when that was, and after how many it is looked at next.
     unlooked: u32,
+    last_look: Instant,
+    stride: u32,
     /// Something was gathered since the driver last paid attention.
     is_waiting: bool,
     /// The driver looks again in a while, so it need not be woken.
@@ -31,8 +33,10 @@ const PACE: Duration = Duration::from_micros(20);
 const MOST_CREDIT: u32 = 8;
 /// What has been gathered is written at the latest with the first publication after this.
 const GATHER_TIME: Duration = Duration::from_micros(50);
-/// The clock costs as much as a publication: it is asked with every so many of a flood.
-const LOOK_EVERY: u32 = 8;
+/// The clock costs as much as a publication: in a flood it is asked so rarely that this much time passes in between, and
+/// after so many publications at most.
+const LOOK_PACE: Duration = Duration::from_micros(2);
+const MOST_STRIDE: u32 = 64;
 /// However long it takes, a publication does not wait longer than this for the one before.
 const MOST_EFFORT: Duration = Duration::from_millis(1);
 /// A chunk.
@@ -46,12 +50,19 @@ impl Flood {
         self.gathered = self.gathered.saturating_add(bytes);
         self.unlooked += 1;
         let is_full = self.gathered >= GATHER_BYTES;
-        if !is_full && self.is_attended && self.unlooked < LOOK_EVERY {
+        if !is_full && self.is_attended && self.unlooked < self.stride {
             self.is_waiting = true;
             return false;
         }
         let now = now();
-        self.unlooked = 0;
+        let looked = now.saturating_since(self.last_look);
+        // As many as came in the time that may pass, and no more than twice as many as before.
+        self.stride = match looked {
+            short if short < LOOK_PACE => (2 * self.stride).clamp(1, MOST_STRIDE),
+            long if long > 2 * LOOK_PACE => self.stride / 4,
+            _ => self.stride,
+        };
+        (self.unlooked, self.last_look) = (0, now);
         let since = now.saturating_since(self.last_write);
         let earned = since.as_micros() / PACE.max(self.effort).as_micros();
         let credit = u128::from(self.credit).saturating_add(earned).min(u128::from(MOST_CREDIT));
@@ -118,8 +129,30 @@ mod tests {
         assert!(!flood.call_for_attention(), "once");
         assert!(flood.is_on());
         // The clock is looked at from time to time, and what has been gathered for long enough is written.
-        let written = (0..16).filter(|_| flood.gather(100, at(1_070))).count();
-        assert_eq!(written, 2, "one for the time that has passed, one for the credit that it brought");
+        let written = (0..128).filter(|_| flood.gather(100, at(1_070))).count();
+        assert!(
+            (1..=4).contains(&written),
+            "{written}: one for the time that has passed, and what that has earned"
+        );
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_rarely_in_a_flood_and_often_when_it_ebbs() {
+        let looks = |flood: &mut Flood, publications: u64, micros: u64| {
+            let mut looks = 0;
+            for n in 0..publications {
+                flood.gather(10, || {
+                    looks += 1;
+                    Instant::from_micros(10_000 + n * micros / 100)
+                });
+                flood.call_for_attention();
+            }
+            looks
+        };
+        let mut flood = Flood::default();
+        assert!(looks(&mut flood, 6_400, 6) < 200, "ten to a microsecond");
+        let mut flood = Flood::default();
+        assert!(looks(&mut flood, 1_000, 500) > 300, "one in five microseconds");
     }
 
     #[test]
@@ -149,7 +182,10 @@ mod tests {
                 flood.call_for_attention();
             }
         }
-        assert!((80..=150).contains(&written), "{written} of 1 000: as much time for gathering as for writing");
+        assert!(
+            (80..=150).contains(&written),
+            "{written} of 1 000: as much time for gathering as for writing"
+        );
         // A lone one, later, goes out at once.
         assert!(flood.gather(100, at(now + 500)));
     }

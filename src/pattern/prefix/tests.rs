@@ -217,8 +217,13 @@ fn cached_answer_is_not_used_after_a_change() {
 #[test]
 fn repeated_topics_come_from_the_cache_also_if_nobody_has_them() {
     let mut index = PrefixIndex::new();
-    index.insert("tick.", 0);
-    for topic in ["tick.rb", "bar.rb"] {
+    for prefix in ["tick.", "a.b.c.d.e.x", "a.b.c.d.y", "a.b.c.z", "a.b.w", "a.v"] {
+        index.insert(prefix, 0);
+    }
+    let parts_early = "bar.rb";
+    assert!(matching(&mut index, parts_early).is_empty());
+    assert_eq!(index.cache.bytes(), 0, "what parts from all prefixes early needs no cache");
+    for topic in ["tick.rb", "a.b.c.d.e.f"] {
         let hash = index.cache.hash(topic.as_bytes());
         assert_eq!(index.cache.find(hash, topic.as_bytes(), index.generation), None);
         let answer = matching(&mut index, topic);

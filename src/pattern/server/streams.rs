@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::super::log::Slot;
 use super::super::publisher::{
-    Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId, StreamOptions,
+    Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId,
+    StreamOptions,
 };
 use super::super::ConnId;
 use super::{wake, Server};
