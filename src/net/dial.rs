@@ -1,6 +1,6 @@
 //! Dials under way: a name is resolved anew each time, and all its addresses are tried, each with its own deadline.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::vec::Vec;
@@ -8,6 +8,7 @@ use std::vec::Vec;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::numbered::Numbered;
 use super::socket::{self, Keepalive};
 use crate::pattern::{ConnId, DialError};
 use crate::time::{Duration, Instant};
@@ -39,14 +40,14 @@ struct Attempt {
 /// The dials of one driver that have an address and no answer yet.
 #[derive(Debug)]
 pub(crate) struct Dials {
-    attempts: HashMap<Token, Attempt>,
+    attempts: Numbered<Token, Attempt>,
     timeout: Duration,
     keepalive: Keepalive,
 }
 
 impl Dials {
     pub(crate) fn new(timeout: Duration, keepalive: Keepalive) -> Self {
-        Dials { attempts: HashMap::new(), timeout, keepalive }
+        Dials { attempts: Numbered::default(), timeout, keepalive }
     }
 
     /// Dials the first address that lets itself be dialled. `Some`: it has ended at once.

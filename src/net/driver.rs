@@ -10,7 +10,6 @@ mod ready;
 mod shared;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::string::String;
@@ -22,6 +21,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::address::Target;
 use super::dial::{dial_error, DialKey, Dialled, Dials};
+use super::numbered::Numbered;
 use super::port::{BoxedPort, Outlook, Readiness};
 use super::resolver::Resolver;
 use super::socket::Keepalive;
@@ -43,14 +43,14 @@ pub(crate) struct Driver {
     /// The ports that a turn has something to do for; kept for its memory.
     touched: Vec<usize>,
     listeners: Vec<Listener>,
-    tokens: HashMap<Token, Owner>,
-    by_conn: HashMap<DialKey, Token>,
+    tokens: Numbered<Token, Owner>,
+    by_conn: Numbered<DialKey, Token>,
     next_token: usize,
     ready: Ready,
     buffer: Vec<u8>,
     dials: Dials,
     resolver: Option<Resolver>,
-    resolving: HashMap<u64, DialKey>,
+    resolving: Numbered<u64, DialKey>,
     next_query: u64,
     keepalive: Keepalive,
     patience: Patience,
@@ -106,14 +106,14 @@ impl Driver {
             ports: Vec::new(),
             touched: Vec::new(),
             listeners: Vec::new(),
-            tokens: HashMap::new(),
-            by_conn: HashMap::new(),
+            tokens: Numbered::default(),
+            by_conn: Numbered::default(),
             next_token: 1,
             ready: Ready::default(),
             buffer: Vec::new(),
             dials: Dials::new(limits.connect_timeout, keepalive),
             resolver: None,
-            resolving: HashMap::new(),
+            resolving: Numbered::default(),
             next_query: 0,
             keepalive,
             patience: Patience::new(limits.polling),

@@ -2,7 +2,7 @@
 
 mod driven;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +12,7 @@ use std::vec::Vec;
 use mio::net::TcpStream;
 
 use super::flood::Flood;
+use super::numbered::Numbered;
 use super::Shared;
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
@@ -46,7 +47,7 @@ pub(crate) struct Port<H: Handler> {
 
 pub(crate) struct State<M> {
     pub(crate) machine: M,
-    conns: HashMap<ConnId, Conn>,
+    conns: Numbered<ConnId, Conn>,
     /// Connections with something to write, waiting for the flusher.
     backlog: VecDeque<ConnId>,
     /// Somebody is working the backlog off.
@@ -118,7 +119,7 @@ impl<H: Handler> Port<H> {
     pub(crate) fn new(handler: H, machine: H::Machine, shared: Arc<Shared>) -> Arc<Self> {
         let state = State {
             machine,
-            conns: HashMap::new(),
+            conns: Numbered::default(),
             backlog: VecDeque::new(),
             flushing: false,
             deferred: VecDeque::new(),

@@ -1,7 +1,6 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::client::CallHandler;
 use super::error::into_result;
 use super::{codec, CallError};
-use crate::net::{Instant, Port};
+use crate::net::{Instant, Numbered, Port};
 use crate::pattern::{Machine, Outcome};
 
 /// How one call is to be made.
@@ -91,7 +90,7 @@ impl Slot {
 
 /// The calls of one client that have no outcome yet, by id.
 #[derive(Debug, Default)]
-pub(crate) struct Slots(Mutex<HashMap<u64, Arc<Slot>>>);
+pub(crate) struct Slots(Mutex<Numbered<u64, Arc<Slot>>>);
 
 impl Slots {
     pub(crate) fn insert(&self, id: u64, slot: Arc<Slot>) {
@@ -105,7 +104,7 @@ impl Slots {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
+    fn lock(&self) -> MutexGuard<'_, Numbered<u64, Arc<Slot>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,16 +1,17 @@
 //! Which connections are to be read, and in which order.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::net::dial::DialKey;
+use crate::net::numbered::Numbered;
 
 /// Connections that may have more to read, each once, however often the kernel says so: that is its budget per turn.
 #[derive(Default)]
 pub(super) struct Ready {
     order: VecDeque<DialKey>,
     /// Those in `order`, and whether to read on until the end.
-    until_end: HashMap<DialKey, bool>,
+    until_end: Numbered<DialKey, bool>,
 }
 
 impl Ready {
