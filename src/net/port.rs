@@ -39,13 +39,16 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
 /// A machine behind its lock. Commands come from any thread, bytes and time from the driver.
 pub(crate) struct Port<H: Handler> {
     pub(crate) handler: H,
-    state: Mutex<State<H::Machine>>,
+    state: Mutex<State<H::Machine, H::Job>>,
     /// Somebody has had the state since the driver last looked at it. Written under the lock.
     touched: AtomicBool,
     shared: Arc<Shared>,
 }
 
-pub(crate) struct State<M> {
+/// A port's lock, held.
+type Guard<'a, H> = MutexGuard<'a, State<<H as Handler>::Machine, <H as Handler>::Job>>;
+
+pub(crate) struct State<M, J> {
     pub(crate) machine: M,
     conns: Numbered<ConnId, Conn>,
     /// Connections with something to write, waiting for the flusher.
@@ -57,11 +60,13 @@ pub(crate) struct State<M> {
     /// When a command last wrote for itself.
     last_flush: Instant,
     flood: Flood,
+    /// Room for what a handler has to do, to be used again.
+    jobs: Vec<J>,
     /// Threads in [`Port::wait_until`], to be woken when something has changed. They leave the list by being woken.
     watchers: Vec<Thread>,
 }
 
-impl<M> State<M> {
+impl<M, J> State<M, J> {
     /// This thread is woken by the next change.
     fn watch(&mut self) {
         let me = thread::current();
@@ -112,6 +117,8 @@ enum Wrote {
 
 /// Chunks that one connection may write before others have their turn.
 const CHUNKS_PER_TURN: usize = 8;
+/// Room for so many jobs is kept.
+const KEPT_JOBS: usize = 1_024;
 /// A command that comes so soon after the last one that wrote for itself is one of a burst.
 const BURST: Duration = Duration::from_micros(20);
 
@@ -125,6 +132,7 @@ impl<H: Handler> Port<H> {
             deferred: VecDeque::new(),
             last_flush: Instant::ZERO,
             flood: Flood::default(),
+            jobs: Vec::new(),
             watchers: Vec::new(),
         };
         if handler.is_unattended() {
@@ -142,7 +150,7 @@ impl<H: Handler> Port<H> {
 
     /// The machine, to look at it or for a command that [`Port::command`] does not fit. The driver looks at it too.
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<H::Machine>> {
+    pub(crate) fn lock(&self) -> Guard<'_, H> {
         let state = self.lock_quietly();
         // Whoever wakes the driver after this makes sure that it is seen.
         self.touched.store(true, Ordering::Relaxed);
@@ -151,7 +159,7 @@ impl<H: Handler> Port<H> {
 
     /// The same, for the driver's look itself.
     #[inline]
-    fn lock_quietly(&self) -> MutexGuard<'_, State<H::Machine>> {
+    fn lock_quietly(&self) -> Guard<'_, H> {
         self.state.lock().unwrap_or_else(|poisoned| {
             // Somebody panicked in the middle of something: what the machine believes is not to be trusted.
             self.state.clear_poison();
@@ -259,19 +267,26 @@ impl<H: Handler> Port<H> {
 
     /// Sorts what the machine wants into what anybody can do and what only the driver can, and does what it has to
     /// say. Releases the lock.
-    fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State<H::Machine>>) {
+    fn settle(self: &Arc<Self>, mut state: Guard<'_, H>) {
         self.sort_actions(&mut state);
-        let mut jobs = Vec::new();
+        let mut jobs = core::mem::take(&mut state.jobs);
         self.handler.collect(&mut state.machine, &mut jobs);
         state.wake_watchers();
+        if jobs.is_empty() {
+            state.jobs = jobs;
+            return;
+        }
         drop(state);
-        for job in jobs {
+        for job in jobs.drain(..) {
             self.handler.run(self, job);
+        }
+        if jobs.capacity() <= KEPT_JOBS {
+            self.lock().jobs = jobs;
         }
     }
 
     /// Sorts what the machine wants. False if it is for the driver, which has been woken.
-    fn take_actions(&self, state: &mut State<H::Machine>) -> bool {
+    fn take_actions(&self, state: &mut State<H::Machine, H::Job>) -> bool {
         let mut wake = false;
         while let Some(action) = state.machine.poll_action() {
             match action {
@@ -288,7 +303,7 @@ impl<H: Handler> Port<H> {
         !wake
     }
 
-    fn sort_actions(&self, state: &mut State<H::Machine>) {
+    fn sort_actions(&self, state: &mut State<H::Machine, H::Job>) {
         if self.take_actions(state) {
             if let Some(due) = state.machine.poll_timeout() {
                 self.shared.wake_before(due);
@@ -332,11 +347,7 @@ impl<H: Handler> Port<H> {
     }
 
     /// Writes one chunk.
-    fn write<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State<H::Machine>>,
-        conn: ConnId,
-    ) -> (MutexGuard<'a, State<H::Machine>>, Wrote) {
+    fn write<'a>(&'a self, mut state: Guard<'a, H>, conn: ConnId) -> (Guard<'a, H>, Wrote) {
         let now = self.now();
         let inner = &mut *state;
         let Some(entry) = inner.conns.get_mut(&conn) else { return (state, Wrote::Nothing) };
@@ -377,7 +388,7 @@ impl<H: Handler> Port<H> {
 
     // What the driver does.
 
-    fn is_over_now(&self, state: &State<H::Machine>) -> bool {
+    fn is_over_now(&self, state: &State<H::Machine, H::Job>) -> bool {
         state.deferred.is_empty() && state.conns.is_empty() && self.handler.is_over(&state.machine)
     }
 
@@ -398,7 +409,13 @@ impl<H: Handler> Drop for Port<H> {
 
 impl<H: Handler> Port<H> {
     /// The connection has ended, from outside; its machine hears of it when the write token is back.
-    pub(super) fn ended(&self, state: &mut State<H::Machine>, now: Instant, conn: ConnId, how: StreamEnd) {
+    pub(super) fn ended(
+        &self,
+        state: &mut State<H::Machine, H::Job>,
+        now: Instant,
+        conn: ConnId,
+        how: StreamEnd,
+    ) {
         match state.conns.get_mut(&conn) {
             Some(entry) if entry.writing => entry.ended = Some(how),
             _ => state.machine.handle_closed(now, conn, how),

@@ -1,7 +1,7 @@
 //! The bare replier: takes calls and answers them, without a hidden thread.
 
 use core::net::SocketAddr;
-use std::boxed::Box;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use super::bare::{under_another_loop, Socket};
@@ -15,7 +15,7 @@ pub struct Call {
     /// Names the call.
     pub ticket: Ticket,
     /// The function that is asked for.
-    pub function: Box<str>,
+    pub function: Arc<str>,
     /// Its arguments.
     pub arguments: Vec<u8>,
 }
@@ -56,7 +56,7 @@ impl Replier {
     /// # Errors
     /// The poll failed.
     pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Option<Call>, Error> {
-        let port = std::sync::Arc::clone(&self.socket.port);
+        let port = Arc::clone(&self.socket.port);
         self.socket.turn_until(timeout, |machine| {
             let now = port.now();
             while let Some(event) = machine.poll_event() {

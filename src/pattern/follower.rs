@@ -251,14 +251,17 @@ impl Follower {
         }
     }
 
-    /// A publication matched. Returns by how many places the memory of places grew.
-    pub(crate) fn handle_match(&mut self, slot: Slot, log: &Log) -> i64 {
+    /// A publication matched. `scarce`: memory for places is to be taken sparingly. Returns by how many places it grew.
+    pub(crate) fn handle_match(&mut self, slot: Slot, log: &Log, scarce: bool) -> i64 {
         let before = self.positions();
         let Follow::Matched { written, pending, dropped, .. } = &mut self.follow else { return 0 };
         while written.front().is_some_and(|slot| *slot < log.first_slot()) {
             written.pop_front();
         }
         drop_lapped(pending, dropped, &mut self.acks, log.first_slot());
+        if scarce && pending.len() == pending.capacity() {
+            pending.reserve_exact(pending.len() / 8 + 1);
+        }
         pending.push_back(slot);
         self.account_matched += 1;
         grown(before, self.positions())
@@ -284,11 +287,20 @@ impl Follower {
         self.acks.len()
     }
 
-    /// Places held.
+    /// Gives the memory back that no place stands in. Returns by how many places the memory of places grew.
+    pub(crate) fn shrink(&mut self) -> i64 {
+        let before = self.positions();
+        if let Follow::Matched { written, taken, pending, .. } = &mut self.follow {
+            [written, taken, pending].into_iter().for_each(VecDeque::shrink_to_fit);
+        }
+        grown(before, self.positions())
+    }
+
+    /// Places that there is memory for.
     pub(crate) fn positions(&self) -> u64 {
         match &self.follow {
             Follow::Matched { written, taken, pending, .. } => {
-                (written.len() + taken.len() + pending.len()) as u64
+                (written.capacity() + taken.capacity() + pending.capacity()) as u64
             }
             _ => 0,
         }
@@ -530,11 +542,6 @@ impl Follower {
                 }
                 while let Some(slot) = taken.pop_back() {
                     pending.push_front(slot);
-                }
-                if pending.is_empty() {
-                    // Memory for places is there only while there are places.
-                    *pending = VecDeque::new();
-                    *taken = VecDeque::new();
                 }
             }
         }

@@ -34,6 +34,7 @@ mod replier;
 mod requester;
 mod server;
 mod set;
+mod spares;
 mod subscriber;
 
 use alloc::vec::Vec;

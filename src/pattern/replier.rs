@@ -11,15 +11,19 @@
 //! It does not run functions: it says which are asked for and takes what became of them. Only calls that the client
 //! has not settled count against the bounds; when they are full, new calls are refused and none is evicted.
 
-use alloc::boxed::Box;
+mod names;
+
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::peers::RecordId;
+use super::spares::Spares;
 use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
 use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
+use names::Names;
 
 /// One call that was handed out: answer it once. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +38,7 @@ pub struct Work {
     /// Names the call in [`Server::start`](super::Server::start) and [`Server::reply`](super::Server::reply).
     pub ticket: Ticket,
     /// The function that is asked for.
-    pub function: Box<str>,
+    pub function: Arc<str>,
     /// When the caller gives up: after it the call is not started.
     pub deadline: Instant,
 }
@@ -86,6 +90,8 @@ pub struct ReplierStats {
 const ENTRY_OVERHEAD: u64 = 128;
 /// Ids of calls that are gone that a list of answers to be written may hold before it is looked through.
 const TO_WRITE_SLACK: usize = 64;
+/// Bytes of a Reply frame beside its payload, its length included, at most.
+const REPLY_HEADER_BYTES: usize = 24;
 /// A written result above this is not kept until it is settled.
 const KEPT_RESULT_BYTES: usize = 64 * 1024;
 
@@ -131,6 +137,9 @@ pub(crate) struct Replier {
     max_in_flight: usize,
     queued_limit: u64,
     results_limit: u64,
+    names: Names,
+    /// Buffers of arguments and answers.
+    spares: Spares,
     pub(crate) stats: ReplierStats,
 }
 
@@ -140,6 +149,8 @@ impl Replier {
             max_in_flight: limits.max_in_flight as usize,
             queued_limit: limits.queued_arguments_bytes,
             results_limit: limits.results_bytes,
+            names: Names::default(),
+            spares: Spares::default(),
             stats: ReplierStats::default(),
         }
     }
@@ -182,10 +193,10 @@ impl Replier {
             return Ok(None);
         }
         self.stats.queued_bytes += arguments.len() as u64;
-        let state = State::Queued { arguments: arguments.to_vec(), deadline };
+        let state = State::Queued { arguments: self.spares.copy(arguments), deadline };
         table.entries.insert(header.id, Entry { state, settled: false });
         let ticket = Ticket { record, id: header.id };
-        Ok(Some(Work { ticket, function: Box::from(header.function), deadline }))
+        Ok(Some(Work { ticket, function: self.names.intern(header.function), deadline }))
     }
 
     /// A request that is here already was sent again after a loss: it is not entered twice. If it has its answer, that
@@ -261,6 +272,11 @@ impl Replier {
         Ok(arguments)
     }
 
+    /// Takes a buffer back that [`Replier::start`] handed out.
+    pub(crate) fn give_back(&mut self, arguments: Vec<u8>) {
+        self.spares.put(arguments);
+    }
+
     /// Enters the answer of a call. A call that has its answer keeps its first one. Returns whether anybody waits.
     pub(crate) fn reply(
         &mut self,
@@ -314,11 +330,15 @@ impl Replier {
 
     fn finish(&mut self, table: &mut CallTable, id: u64, status: Status, payload: &[u8], max_frame: u32) {
         let Some(entry) = table.entries.get_mut(&id) else { return };
-        if let State::Queued { arguments, .. } = &entry.state {
+        if let State::Queued { arguments, .. } = &mut entry.state {
             self.stats.queued_bytes -= arguments.len() as u64;
+            self.spares.put(core::mem::take(arguments));
         }
         let mut frame = Vec::new();
         let fits = payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
+        if fits {
+            frame = self.spares.take(payload.len() + REPLY_HEADER_BYTES);
+        }
         let encoded = fits
             && Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame).is_ok();
         if !encoded {
@@ -327,14 +347,13 @@ impl Replier {
             let status = if status == Status::Ok { Status::ResultNotKept } else { status };
             frame = self.without_payload(id, status, max_frame);
         }
-        frame.shrink_to_fit();
         self.stats.result_bytes += frame.len() as u64;
         entry.state = State::Done { frame, written: false };
         table.to_write.push_back(id);
     }
 
-    fn without_payload(&self, id: u64, status: Status, max_frame: u32) -> Vec<u8> {
-        let mut frame = Vec::new();
+    fn without_payload(&mut self, id: u64, status: Status, max_frame: u32) -> Vec<u8> {
+        let mut frame = self.spares.take(REPLY_HEADER_BYTES);
         Frame::Reply { header: Reply { id, status }, payload: &[] }
             .encode(max_frame, &mut frame)
             .expect("a reply without payload fits into every frame limit");
@@ -346,9 +365,15 @@ impl Replier {
         table.settled_running -= usize::from(entry.settled);
         self.stats.queued_bytes -= ENTRY_OVERHEAD;
         match entry.state {
-            State::Queued { arguments, .. } => self.stats.queued_bytes -= arguments.len() as u64,
+            State::Queued { arguments, .. } => {
+                self.stats.queued_bytes -= arguments.len() as u64;
+                self.spares.put(arguments);
+            }
             State::Running => {}
-            State::Done { frame, .. } => self.stats.result_bytes -= frame.len() as u64,
+            State::Done { frame, .. } => {
+                self.stats.result_bytes -= frame.len() as u64;
+                self.spares.put(frame);
+            }
         }
         // Whoever settles what it does not read must not make the list grow.
         if table.to_write.len() > 2 * table.entries.len() + TO_WRITE_SLACK {

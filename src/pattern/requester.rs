@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 pub use outcome::{CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, RequesterStats, Unknown};
 
 use super::dialer::{Dialer, DialerSetup};
+use super::spares::Spares;
 use super::{ConnectionEvent, Random, Reconnect};
 use crate::session::Limits;
 use crate::time::Instant;
@@ -32,8 +33,9 @@ use crate::wire::{Role, SessionId, MAX_NAME_BYTES};
 struct Call {
     /// What its caller knows it by.
     id: u64,
-    function: Box<str>,
-    arguments: Vec<u8>,
+    /// The function's name, and the arguments behind it.
+    text: Vec<u8>,
+    name_len: u8,
     options: CallOptions,
     state: State,
     /// The kernel had all of it once, on this connection or an earlier one: only the server can say that it was not
@@ -41,6 +43,17 @@ struct Call {
     sent: bool,
     /// It was sent to a record that is gone, so not even the server can say so any more, and why.
     doubt: Option<Unknown>,
+}
+
+impl Call {
+    fn function(&self) -> &str {
+        core::str::from_utf8(&self.text[..usize::from(self.name_len)])
+            .expect("it was a name when it was put there")
+    }
+
+    fn arguments(&self) -> &[u8] {
+        &self.text[usize::from(self.name_len)..]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +90,8 @@ pub struct Requester {
     settle_now: bool,
     stopped: bool,
     done: VecDeque<Done>,
+    /// Buffers of calls.
+    spares: Spares,
     stats: RequesterStats,
 }
 
@@ -112,6 +127,7 @@ impl Requester {
             settle_now: false,
             stopped: true,
             done: VecDeque::new(),
+            spares: Spares::default(),
             stats: RequesterStats::default(),
         }
     }
@@ -161,8 +177,11 @@ impl Requester {
         self.stats.calls += 1;
         self.stats.held_bytes += arguments.len() as u64;
         self.look_at = self.look_at.min(options.deadline);
-        let (function, arguments) = (Box::from(function), arguments.to_vec());
-        let call = Call { id, function, arguments, options, state: State::Queued, sent: false, doubt: None };
+        let mut text = self.spares.take(function.len() + arguments.len());
+        text.extend_from_slice(function.as_bytes());
+        text.extend_from_slice(arguments);
+        let name_len = u8::try_from(function.len()).expect("longer names are refused");
+        let call = Call { id, text, name_len, options, state: State::Queued, sent: false, doubt: None };
         self.calls.insert(id, call);
         self.queue.push_back(id);
         self.dialer.wake();
@@ -244,13 +263,14 @@ impl Requester {
     /// Takes a call out and ends it.
     fn finish(&mut self, id: u64, outcome: Outcome) {
         let Some(call) = self.calls.remove(&id) else { return };
-        self.stats.held_bytes -= call.arguments.len() as u64;
+        self.stats.held_bytes -= call.arguments().len() as u64;
         match &outcome {
             Outcome::Unknown(_) => self.stats.unknown += 1,
             Outcome::NotExecuted(_) => self.stats.not_executed += 1,
             _ => self.stats.answered += 1,
         }
         self.done.push_back(Done { id: call.id, outcome });
+        self.spares.put(call.text);
     }
 
     /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown,

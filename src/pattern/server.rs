@@ -212,6 +212,12 @@ impl Server {
         started
     }
 
+    /// Takes the arguments of a call back that has run, so that the next one's need no memory of their own. Whoever does
+    /// without it loses nothing else.
+    pub fn give_back(&mut self, arguments: Vec<u8>) {
+        self.replier.give_back(arguments);
+    }
+
     /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
         let closing =

@@ -1,6 +1,7 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -52,6 +53,8 @@ impl CallOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     state: Mutex<SlotState>,
+    /// One of the two that share it, who puts and who takes, has done with it.
+    is_left: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -90,21 +93,50 @@ impl Slot {
 
 /// The calls of one client that have no outcome yet, by id.
 #[derive(Debug, Default)]
-pub(crate) struct Slots(Mutex<Numbered<u64, Arc<Slot>>>);
+pub(crate) struct Slots(Mutex<SlotTable>);
+
+#[derive(Debug, Default)]
+struct SlotTable {
+    waiting: Numbered<u64, Arc<Slot>>,
+    /// Empty ones, to be used again.
+    spare: Vec<Arc<Slot>>,
+}
+
+/// Empty slots that are kept.
+const MOST_SPARE: usize = 1_024;
 
 impl Slots {
+    /// An empty slot.
+    pub(crate) fn take(&self) -> Arc<Slot> {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
     pub(crate) fn insert(&self, id: u64, slot: Arc<Slot>) {
-        self.lock().insert(id, slot);
+        self.lock().waiting.insert(id, slot);
     }
 
     pub(crate) fn put(&self, id: u64, outcome: Outcome) {
-        let slot = self.lock().remove(&id);
+        let slot = self.lock().waiting.remove(&id);
         if let Some(slot) = slot {
             slot.put(outcome);
+            self.leave(slot);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Numbered<u64, Arc<Slot>>> {
+    /// One of the two that share a slot has done with it; the second one leaves it for another call.
+    fn leave(&self, slot: Arc<Slot>) {
+        if !slot.is_left.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        slot.is_left.store(false, Ordering::Relaxed);
+        *slot.lock() = SlotState::default();
+        let mut table = self.lock();
+        if table.spare.len() < MOST_SPARE {
+            table.spare.push(slot);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,6 +189,7 @@ impl Drop for RawCall {
             // It may have been one of a burst, and not be written yet.
             self.port.flush();
         }
+        self.port.handler.slots.leave(Arc::clone(&self.slot));
     }
 }
 

@@ -14,7 +14,7 @@ use std::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::call::{CallOptions, PendingCall, RawCall, Slot};
+use super::call::{CallOptions, PendingCall, RawCall};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
 use crate::net::{self, Command, DriverThread, Pace, Port, Shared, ToAddress};
@@ -105,9 +105,7 @@ impl RpcClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let arguments = codec::encode(arguments).map_err(CallError::Unencodable)?;
-        let raw = self.begin(method.method_name(), &arguments, options, Pace::AtOnce)?;
-        PendingCall::new(raw).wait()
+        self.begin_value(method, arguments, options, Pace::AtOnce)?.wait()
     }
 
     /// Begins a call without waiting for it, so that many can be under way at once. Calls begun in quick succession are
@@ -126,9 +124,23 @@ impl RpcClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
+        self.begin_value(method, arguments, options, Pace::Burst)
+    }
+
+    fn begin_value<A, R>(
+        &self,
+        method: impl MethodName<A, R>,
+        arguments: &A,
+        options: CallOptions,
+        pace: Pace,
+    ) -> Result<PendingCall<R>, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
         // The arguments' own code runs before any lock is taken.
-        let arguments = codec::encode(arguments).map_err(CallError::Unencodable)?;
-        Ok(PendingCall::new(self.begin(method.method_name(), &arguments, options, Pace::Burst)?))
+        let begin = |bytes: &[u8]| self.begin(method.method_name(), bytes, options, pace);
+        Ok(PendingCall::new(codec::encoded(arguments, begin).map_err(CallError::Unencodable)??))
     }
 
     /// Calls a function with bytes as they are, for a codec of your own.
@@ -154,8 +166,8 @@ impl RpcClient {
         let stopped = CallError::NotExecuted(NotExecuted::ShuttingDown);
         let running = self.running().ok_or(stopped)?;
         let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
-        let slot = Arc::new(Slot::default());
         let port = &running.calls;
+        let slot = port.handler.slots.take();
         let begun = port.command_at(pace, |requester, now| {
             let deadline = now + timeout;
             let options = pattern::CallOptions {

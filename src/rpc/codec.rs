@@ -1,5 +1,6 @@
 //! Values as bytes: postcard, strictly.
 
+use std::cell::RefCell;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -18,12 +19,31 @@ pub enum DecodeError {
     TrailingBytes(usize),
 }
 
-/// Encodes a value.
+std::thread_local! {
+    /// What this thread encodes in.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A larger buffer is not kept for the thread's next value.
+const KEPT_BYTES: usize = 16 * 1024;
+
+/// Encodes a value and hands its bytes on, in a buffer that the thread keeps for the next one.
 ///
 /// # Errors
 /// The value's own `Serialize` failed, or it holds what postcard cannot express (a sequence of unknown length).
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    postcard::to_allocvec(value).map_err(|error| error.to_string())
+pub(crate) fn encoded<T: Serialize + ?Sized, R>(
+    value: &T,
+    use_it: impl FnOnce(&[u8]) -> R,
+) -> Result<R, String> {
+    // Taken and not borrowed: the value's own code may come here again, and threads end.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    buffer.clear();
+    let bytes = postcard::to_extend(value, buffer).map_err(|error| error.to_string())?;
+    let result = use_it(&bytes);
+    if bytes.capacity() <= KEPT_BYTES {
+        let _ = BUFFER.try_with(|buffer| buffer.replace(bytes));
+    }
+    Ok(result)
 }
 
 /// Decodes a value, all of the bytes.
@@ -40,6 +60,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+        encoded(value, <[u8]>::to_vec)
+    }
 
     #[test]
     fn bytes_that_are_left_over_are_an_error() {

@@ -36,8 +36,8 @@ impl<R: Serialize> Responder<R> {
 
     /// Answers with a result. Returns whether the caller still waits.
     pub fn ok(mut self, result: &R) -> bool {
-        match codec::encode(result) {
-            Ok(bytes) => self.raw.answer(Status::Ok, &bytes),
+        match codec::encoded(result, |bytes| self.raw.answer(Status::Ok, bytes)) {
+            Ok(waited_for) => waited_for,
             Err(error) => self.raw.answer(Status::Failed, cannot_encode(&error).as_bytes()),
         }
     }

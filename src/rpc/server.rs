@@ -98,8 +98,8 @@ impl RpcServer {
         value: &T,
     ) -> Result<Published, PublishFailed> {
         // The value's own code runs before any lock is taken.
-        let data = codec::encode(value).map_err(PublishFailed::Unencodable)?;
-        Ok(self.publish_on(stream, topic.topic(), &data)?)
+        let publish = |data: &[u8]| self.publish_on(stream, topic.topic(), data);
+        Ok(codec::encoded(value, publish).map_err(PublishFailed::Unencodable)??)
     }
 
     #[inline]

@@ -55,6 +55,11 @@ impl Budget {
         self.positions = self.positions.saturating_add_signed(grown);
     }
 
+    /// Whether more than half of the memory of places is taken: then none is held for what may come.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.positions > self.positions_limit / 2
+    }
+
     /// Whether the memory of places is above its budget.
     pub(crate) fn is_over(&self) -> bool {
         self.positions > self.positions_limit
@@ -72,7 +77,7 @@ impl Budget {
         self.prefix_bytes
     }
 
-    /// Places held by all followers.
+    /// Places that all followers have memory for.
     #[cfg(test)]
     pub(crate) fn positions(&self) -> u64 {
         self.positions

@@ -117,7 +117,7 @@ impl ClientRole for Requester {
                 continue;
             }
             let size = chunk.bytes().len();
-            if size > 0 && size + call.arguments.len() > CHUNK_BYTES {
+            if size > 0 && size + call.arguments().len() > CHUNK_BYTES {
                 return;
             }
             self.queue.pop_front();
@@ -222,17 +222,17 @@ impl Requester {
         let Some(call) = self.calls.get(&id) else { return Ok(()) };
         let left = call.options.deadline.saturating_since(now).as_millis();
         let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
-        let bare = REQUEST_HEADER_BYTES + (call.function.len() + call.arguments.len()) as u64;
+        let bare = REQUEST_HEADER_BYTES + call.text.len() as u64;
         let ride = self.settled.len().min(SETTLE_AT * ID_BYTES);
         let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
         let riding = if self.riding.is_none() && fits { &self.settled[..ride] } else { &[] };
         let header = Request {
             id,
             time_left_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-            function: &call.function,
+            function: call.function(),
             settled: Ids::from_bytes(riding).expect("built from whole ids"),
         };
-        Frame::Request { header, arguments: &call.arguments }.encode(limit, chunk.buffer())?;
+        Frame::Request { header, arguments: call.arguments() }.encode(limit, chunk.buffer())?;
         if !riding.is_empty() {
             self.riding = Some((id, ride));
         }

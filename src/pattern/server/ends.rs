@@ -112,6 +112,11 @@ impl Server {
         if !self.budget.is_over() {
             return;
         }
+        for (_, record) in self.records.iter_mut() {
+            if let Some(follower) = record.follower() {
+                self.budget.note_positions(follower.shrink());
+            }
+        }
         let Some(above) = self.budget.positions_to_shed_above(self.streams.subscribers()) else { return };
         for (_, record) in self.records.iter_mut() {
             let connected = record.conn.is_some();

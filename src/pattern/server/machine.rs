@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 
+use super::super::follower::grown;
 use super::super::{Action, Buffers, ConnId, DialError, Machine};
 use super::records::{Record, RecordRole};
 use super::{Peer, Server};
@@ -109,7 +110,10 @@ impl Machine for Server {
             Some(RecordRole::Requester(table)) => self.replier.handle_written(table, &chunk, written),
             Some(RecordRole::Subscriber(_)) if chunk.is_tail() => {}
             Some(RecordRole::Subscriber(follower)) => {
-                let grown = follower.handle_written(&chunk, written);
+                let mut grown = follower.handle_written(&chunk, written);
+                if self.budget.is_scarce() && follower.pending() == 0 {
+                    grown += follower.shrink();
+                }
                 self.budget.note_positions(grown);
             }
         }
@@ -245,7 +249,9 @@ impl Server {
                 }
                 Some(RecordRole::Subscriber(follower)) => {
                     if let Some(publisher) = streams.get(follower.stream) {
+                        let held = follower.positions();
                         follower.take(&mut chunk, publisher.log(), publisher.last());
+                        budget.note_positions(grown(held, follower.positions()));
                     }
                 }
             }

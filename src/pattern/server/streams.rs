@@ -172,12 +172,13 @@ impl Server {
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let longest = publisher.longest();
         let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
+        let scarce = self.budget.is_scarce();
         let published = publisher.publish(&mut self.budget, prepared, topic, data, |log, slot, place| {
             let Some((_, record)) = records.in_slot(slot) else { return 0 };
             let conn = record.conn;
             let Some(follower) = record.follower() else { return 0 };
             let grown = match place {
-                Some(place) => follower.handle_match(place, log),
+                Some(place) => follower.handle_match(place, log, scarce),
                 None => {
                     follower.quiet = false;
                     0

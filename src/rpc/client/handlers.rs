@@ -10,7 +10,7 @@ use crate::rpc::call::Slots;
 
 /// Hands outcomes to those who wait for them.
 pub(crate) struct CallHandler {
-    pub(super) slots: Slots,
+    pub(crate) slots: Slots,
     pub(super) watch: Watch,
 }
 

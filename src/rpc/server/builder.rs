@@ -251,7 +251,8 @@ impl Config {
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
-            let run = move |job: LaneJob| job.run(&functions);
+            let mut buffer = Vec::new();
+            let run = move |job: LaneJob| job.run(&functions, &mut buffer);
             let lane = Lane::start(name, self.lane_stack_bytes, MOST_IN_LANE, run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
@@ -264,6 +265,7 @@ impl Config {
             lanes,
             on_client,
             slow_inline: AtomicU64::new(0),
+            inline_buffer: Mutex::default(),
         };
         let port = Port::new(handler, machine, shared);
         let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());

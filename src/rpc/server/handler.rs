@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -18,6 +18,14 @@ pub(crate) struct ServerHandler {
     pub(super) lanes: Vec<Lane<LaneJob>>,
     pub(super) on_client: Option<(Arc<OnClient>, Dispatcher)>,
     pub(super) slow_inline: AtomicU64,
+    /// The buffer of the last arguments of an inline function.
+    pub(super) inline_buffer: Mutex<Vec<u8>>,
+}
+
+impl ServerHandler {
+    fn inline_buffer(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.inline_buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Told of clients that join and leave.
@@ -45,7 +53,7 @@ impl Handler for ServerHandler {
                 return;
             }
         };
-        let place = self.functions.get(&work.function).map(|function| &function.place);
+        let place = self.functions.get(&*work.function).map(|function| &function.place);
         match place {
             None => {
                 let name = work.function.as_bytes();
@@ -55,7 +63,9 @@ impl Handler for ServerHandler {
             }
             Some(Place::Inline) => {
                 let begun = port.now();
-                run_call(port, &self.functions, work.ticket, &work.function, true);
+                let mut buffer = core::mem::take(&mut *self.inline_buffer());
+                run_call(port, &self.functions, work.ticket, &work.function, true, &mut buffer);
+                *self.inline_buffer() = buffer;
                 let took = port.now().saturating_since(begun);
                 if took > SLOW_INLINE {
                     self.slow_inline.fetch_add(1, Ordering::Relaxed);
@@ -84,12 +94,13 @@ impl Handler for ServerHandler {
 pub(super) struct LaneJob {
     port: Arc<Port<ServerHandler>>,
     ticket: Ticket,
-    function: Box<str>,
+    function: Arc<str>,
 }
 
 impl LaneJob {
-    pub(super) fn run(self, functions: &Functions) {
-        run_call(&self.port, functions, self.ticket, &self.function, false);
+    /// Runs it. The buffer is that of the arguments before, and then of these.
+    pub(super) fn run(self, functions: &Functions, buffer: &mut Vec<u8>) {
+        run_call(&self.port, functions, self.ticket, &self.function, false, buffer);
     }
 
     /// Answers that it is not started.
@@ -106,15 +117,23 @@ fn run_call(
     ticket: Ticket,
     name: &str,
     in_turn: bool,
+    buffer: &mut Vec<u8>,
 ) {
-    let arguments = match in_turn {
-        true => port.command_at(Pace::InTurn, |server, now| server.start(now, ticket)),
-        false => port.command(|server, now| server.start(now, ticket)),
-    };
+    let pace = if in_turn { Pace::InTurn } else { Pace::AtOnce };
+    let last = core::mem::take(buffer);
+    let arguments = port.command_at(pace, |server, now| {
+        server.give_back(last);
+        server.start(now, ticket)
+    });
     let Ok(arguments) = arguments else { return };
     let Some(function) = functions.get(name) else { return };
     function.run(name, &arguments, RawResponder::new(port, ticket, in_turn));
+    if arguments.capacity() <= KEPT_BYTES {
+        *buffer = arguments;
+    }
 }
 
+/// A larger buffer of arguments is not kept for the next ones.
+const KEPT_BYTES: usize = 64 * 1024;
 /// An inline function that takes longer is warned of.
 const SLOW_INLINE: Duration = Duration::from_millis(1);
