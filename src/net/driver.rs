@@ -211,11 +211,11 @@ impl Driver {
             let bound = wait.map_or(bound, |wait| wait.min(bound));
             loop {
                 self.ask_kernel(Some(Duration::ZERO))?;
+                let polled = self.shared.clock.now().saturating_since(begun);
                 if !self.events.is_empty() {
-                    self.patience.hit();
+                    self.patience.hit(polled);
                     return Ok(());
                 }
-                let polled = self.shared.clock.now().saturating_since(begun);
                 if polled >= bound {
                     break;
                 }

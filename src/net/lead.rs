@@ -38,6 +38,8 @@ pub(crate) struct Lead {
     is_free: AtomicBool,
     /// When it was last freed, or promised to somebody: in microseconds and one more, 0 for never.
     freed_at: AtomicU64,
+    /// The caretaker looks again after longer than it may be away when something was left to it. Set under the lock.
+    is_far: AtomicBool,
     /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
     unattended: AtomicUsize,
 }
@@ -66,6 +68,8 @@ enum Leader {
 /// How long the driver may be nobody's before the caretaker takes it: the gap between two calls of a busy caller is
 /// shorter, and nothing that only the caretaker sees is in such a hurry.
 const AWAY: Duration = Duration::from_micros(500);
+/// The caretaker of busy callers, who leave the driver and take it again all the time, looks so rarely.
+const FAR: Duration = Duration::from_millis(8);
 /// After so many looks at one and the same leader the caretaker stops looking, and is told.
 const LOOKS: u32 = 8;
 
@@ -188,6 +192,14 @@ impl Lead {
         self.driver.get().is_some() && self.is_free.load(Ordering::SeqCst)
     }
 
+    /// Something was left to be written by whoever turns the driver next: if nobody does, the caretaker, before long.
+    pub(super) fn come_before_long(&self) {
+        if self.is_far.load(Ordering::SeqCst) && self.is_far.swap(false, Ordering::SeqCst) {
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+
     /// Sees to it that somebody turns the driver soon, if nobody does. Whoever does is woken by other means.
     pub(super) fn see_to_it(&self) {
         if self.is_free.load(Ordering::SeqCst) && !self.urgent.swap(true, Ordering::SeqCst) {
@@ -228,6 +240,7 @@ impl Lead {
     /// for.
     pub(super) fn await_leisure(&self, clock: &Clock) {
         let mut looks = 0;
+        let mut pace = AWAY;
         let mut state = self.lock();
         let mut takeovers = state.takeovers;
         while !self.urgent.load(Ordering::SeqCst) {
@@ -236,19 +249,23 @@ impl Lead {
                 at => clock.now().saturating_since(Instant::from_micros(at - 1)),
             };
             let wait = match state.leader {
-                Leader::Waiter if looks < LOOKS => AWAY,
+                Leader::Waiter if looks < LOOKS => pace,
                 Leader::Waiter => MOST_WAIT,
                 _ if since >= AWAY => return,
                 _ if self.unattended.load(Ordering::SeqCst) > 0 && !state.is_promised => return,
-                _ => AWAY - since,
+                _ => pace - since,
             };
             state.caretaker_sleeps = wait == MOST_WAIT;
+            self.is_far.store(pace > AWAY && wait < MOST_WAIT, Ordering::SeqCst);
             state = match self.changed.wait_timeout(state, wait) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
             state.caretaker_sleeps = false;
-            looks = if state.takeovers == takeovers { looks + 1 } else { 0 };
+            let was_called = pace > AWAY && wait < MOST_WAIT && !self.is_far.swap(false, Ordering::SeqCst);
+            let is_busy = state.takeovers != takeovers;
+            pace = if is_busy && !was_called { FAR.min(2 * pace) } else { AWAY };
+            looks = if is_busy { 0 } else { looks + 1 };
             takeovers = state.takeovers;
         }
     }

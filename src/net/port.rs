@@ -193,7 +193,7 @@ impl<H: Handler> Port<H> {
         match pace {
             Pace::AtOnce => self.flush(),
             Pace::Burst if !burst => self.flush(),
-            Pace::Burst if self.shared.lead.is_left_to_callers() => {}
+            Pace::Burst if self.shared.lead.is_left_to_callers() => self.shared.lead.come_before_long(),
             Pace::Burst => self.shared.wake(),
             Pace::InTurn => {}
         }

@@ -6,6 +6,8 @@ use crate::time::Duration;
 ///
 /// To wake a sleeping thread costs more than a short wait takes; to poll through a long wait costs a core. So it polls
 /// only while its recent waits ended within the bound, and a failure is followed by more and more waits without a try.
+/// Where others need the core, whoever polls loses it for a time slice at each yield, and whoever sleeps is woken at once:
+/// there it does not poll at all.
 #[derive(Debug)]
 pub(super) struct Patience {
     bound: Duration,
@@ -15,17 +17,23 @@ pub(super) struct Patience {
     skip: u32,
     /// The last number of waits that were slept through between two tries.
     last_skip: u32,
+    /// Successes in a row.
+    hits: u32,
 }
 
 /// Failures in a row that are forgiven: a pre-empted peer is no sign of a slow one.
 const FORGIVEN: u32 = 3;
 const FEWEST_SKIPPED: u32 = 16;
+/// After the core was lost to somebody, who will need it again.
+const FEWEST_SKIPPED_FOR_OTHERS: u32 = 128;
+/// So many successes in a row are needed for what was to be forgotten.
+const CONVINCING: u32 = 32;
 const MOST_SKIPPED: u32 = 1_024;
 
 impl Patience {
     /// Polls for at most so long; zero: never.
     pub(super) fn new(bound: Duration) -> Self {
-        Patience { bound, misses: FORGIVEN, skip: 0, last_skip: 0 }
+        Patience { bound, misses: FORGIVEN, skip: 0, last_skip: 0, hits: 0 }
     }
 
     /// How long the next wait is to be polled through at most, `None` if it is to be slept through.
@@ -40,13 +48,24 @@ impl Patience {
         Some(self.bound)
     }
 
-    /// Something came while it polled.
-    pub(super) fn hit(&mut self) {
-        (self.misses, self.last_skip) = (0, 0);
+    /// Something came after so long a time of polling.
+    pub(super) fn hit(&mut self, polled: Duration) {
+        if polled > 2 * self.bound {
+            // A try takes no time: somebody else had the core.
+            self.misses = self.misses.max(FORGIVEN);
+            self.last_skip = self.last_skip.max(FEWEST_SKIPPED_FOR_OTHERS / 2);
+            return self.miss();
+        }
+        self.misses = 0;
+        self.hits = self.hits.saturating_add(1);
+        if self.hits >= CONVINCING {
+            self.last_skip = 0;
+        }
     }
 
     /// Nothing came: it slept after all.
     pub(super) fn miss(&mut self) {
+        self.hits = 0;
         self.misses = self.misses.saturating_add(1);
         if self.misses > FORGIVEN {
             self.last_skip = (self.last_skip * 2).clamp(FEWEST_SKIPPED, MOST_SKIPPED);
@@ -78,7 +97,7 @@ mod tests {
             expected = (expected * 2).min(1_024);
         }
         slept(&mut patience);
-        patience.hit();
+        (0..CONVINCING).for_each(|_| patience.hit(BOUND));
         for _ in 0..3 {
             assert_eq!(slept(&mut patience), 0, "a few misses are forgiven");
             patience.miss();
@@ -86,6 +105,21 @@ mod tests {
         assert_eq!(slept(&mut patience), 0);
         patience.miss();
         assert_eq!(slept(&mut patience), 16, "and then it begins anew");
+    }
+
+    #[test]
+    fn it_leaves_the_core_to_those_who_need_it() {
+        let mut patience = Patience::new(BOUND);
+        slept(&mut patience);
+        (0..100).for_each(|_| patience.hit(BOUND));
+        patience.hit(60 * BOUND);
+        assert_eq!(slept(&mut patience), 128, "the core was lost for a time slice");
+        (0..3).for_each(|_| patience.hit(BOUND));
+        patience.hit(60 * BOUND);
+        assert_eq!(slept(&mut patience), 256, "and again soon afterwards");
+        (0..CONVINCING).for_each(|_| patience.hit(BOUND));
+        patience.hit(60 * BOUND);
+        assert_eq!(slept(&mut patience), 128, "a good while later it begins anew");
     }
 
     #[test]
