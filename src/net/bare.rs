@@ -73,7 +73,7 @@ impl<M: Machine + Send + 'static> Socket<M> {
 
     /// When the loop wants to be turned although nothing has come.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.driver.how_long(None)
+        self.driver.how_long(self.port.now(), None)
     }
 }
 

@@ -176,16 +176,17 @@ impl Driver {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
-        self.take_resolved(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        self.take_resolved(now);
         self.do_deferred();
-        let wait = self.how_long(timeout);
-        let until = wait.map_or(Instant::NEVER, |wait| self.shared.clock.now() + wait);
-        self.shared.sleep_until(until);
-        self.wait(wait)?;
+        let wait = self.how_long(now, timeout);
+        self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
+        self.wait(now, wait)?;
         self.shared.get_up();
         self.take_mail();
-        self.sort_events();
-        self.accept();
+        let now = self.shared.clock.now();
+        self.sort_events(now);
+        self.accept(now);
         self.read();
         let now = self.shared.clock.now();
         self.take_resolved(now);
@@ -204,10 +205,9 @@ impl Driver {
     }
 
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.
-    fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, begun: Instant, wait: Option<Duration>) -> io::Result<()> {
         let bound = if wait == Some(Duration::ZERO) { None } else { self.patience.next_wait() };
         if let Some(bound) = bound {
-            let begun = self.shared.clock.now();
             let bound = wait.map_or(bound, |wait| wait.min(bound));
             loop {
                 self.ask_kernel(Some(Duration::ZERO))?;
@@ -244,7 +244,7 @@ impl Driver {
     }
 
     /// How long to sleep: not at all if anything waits.
-    pub(crate) fn how_long(&self, timeout: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn how_long(&self, now: Instant, timeout: Option<Duration>) -> Option<Duration> {
         let busy = !self.ready.is_empty()
             || self.listeners.iter().any(|listener| listener.more)
             || self.ports.iter().flatten().any(|slot| slot.outlook().keeps_awake());
@@ -254,12 +254,11 @@ impl Driver {
         let timers = self.ports.iter().flatten().filter_map(|slot| slot.outlook().next_timeout);
         let accepts = self.listeners.iter().filter_map(|listener| listener.retry_at);
         let next = timers.chain(accepts).chain(self.dials.next_timeout()).min();
-        let until = next.map(|at| at.saturating_since(self.shared.clock.now()));
+        let until = next.map(|at| at.saturating_since(now));
         [timeout, until].into_iter().flatten().min()
     }
 
-    fn sort_events(&mut self) {
-        let now = self.shared.clock.now();
+    fn sort_events(&mut self, now: Instant) {
         let mut dials = Vec::new();
         for event in self.events.iter() {
             match self.tokens.get(&event.token()) {

@@ -321,12 +321,13 @@ impl<H: Handler> Port<H> {
         }
         state.flushing = true;
         let begun = self.now();
+        let mut now = begun;
         // Twice round: whoever had but one chunk is not left to the driver.
         let mut left = (2 * state.backlog.len()).max(CHUNKS_PER_TURN);
         while left > 0 {
             let Some(conn) = state.backlog.pop_front() else { break };
             let wrote;
-            (state, wrote) = self.write(state, conn);
+            (state, wrote) = self.write(state, conn, &mut now);
             // Whoever had nothing more has cost nothing.
             left -= usize::from(wrote != Wrote::Nothing);
             if wrote == Wrote::Whole {
@@ -334,7 +335,6 @@ impl<H: Handler> Port<H> {
             }
         }
         state.flushing = false;
-        let now = self.now();
         state.flood.note_written(begun, now);
         let unfinished = !state.backlog.is_empty();
         if unfinished {
@@ -346,16 +346,20 @@ impl<H: Handler> Port<H> {
         }
     }
 
-    /// Writes one chunk.
-    fn write<'a>(&'a self, mut state: Guard<'a, H>, conn: ConnId) -> (Guard<'a, H>, Wrote) {
-        let now = self.now();
+    /// Writes one chunk, and moves `now` on by the time that it takes.
+    fn write<'a>(
+        &'a self,
+        mut state: Guard<'a, H>,
+        conn: ConnId,
+        now: &mut Instant,
+    ) -> (Guard<'a, H>, Wrote) {
         let inner = &mut *state;
         let Some(entry) = inner.conns.get_mut(&conn) else { return (state, Wrote::Nothing) };
         if entry.writing || !entry.writable {
             return (state, Wrote::Nothing);
         }
-        let Some(chunk) = inner.machine.poll_transmit(now, conn) else {
-            self.sort_actions(&mut state);
+        let Some(chunk) = inner.machine.poll_transmit(*now, conn) else {
+            self.take_actions(&mut state);
             return (state, Wrote::Nothing);
         };
         entry.writing = true;
@@ -364,25 +368,25 @@ impl<H: Handler> Port<H> {
         drop(state);
         let result = write_some(&stream, chunk.bytes());
         let mut state = self.lock();
-        let now = self.now();
+        *now = self.now();
         let inner = &mut *state;
         let (written, ended) = match result {
             Ok(written) => (written, None),
             Err(error) => (0, Some(how_it_ended(&error))),
         };
         let all = written == chunk.bytes().len();
-        inner.machine.handle_written(now, conn, chunk, written);
+        inner.machine.handle_written(*now, conn, chunk, written);
         let mut wrote = Wrote::Part;
         if let Some(entry) = inner.conns.get_mut(&conn) {
             entry.writing = false;
             entry.writable = all || entry.became_writable;
             if let Some(how) = ended.or(entry.ended.take()) {
-                inner.machine.handle_closed(now, conn, how);
+                inner.machine.handle_closed(*now, conn, how);
             } else if entry.writable {
                 wrote = Wrote::Whole;
             }
         }
-        self.sort_actions(&mut state);
+        self.take_actions(&mut state);
         (state, wrote)
     }
 

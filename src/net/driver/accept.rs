@@ -40,8 +40,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn accept(&mut self) {
-        let now = self.shared.clock.now();
+    pub(super) fn accept(&mut self, now: Instant) {
         for index in 0..self.listeners.len() {
             let listener = &mut self.listeners[index];
             if listener.retry_at.is_some_and(|at| at <= now) {

@@ -65,6 +65,8 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId> {
         let now = self.now();
         let mut state = self.lock();
+        // For the heartbeat that ends the handshake; those after it come with the timers.
+        state.machine.handle_wall_clock(Clock::wall_clock_ns());
         let conn = state.machine.handle_accepted(now, peer);
         self.settle(state);
         conn
@@ -95,7 +97,6 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         let result = read_some(&stream, buffer);
         let now = self.now();
         let mut state = self.lock();
-        state.machine.handle_wall_clock(Clock::wall_clock_ns());
         let mut readiness = Readiness::Done;
         match result {
             Ok(0) => self.ended(&mut state, now, conn, StreamEnd::Eof),
