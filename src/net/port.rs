@@ -100,8 +100,6 @@ pub(crate) enum Pace {
     /// Likewise, unless the last such command was a moment ago: then whoever turns the driver writes, and while it does,
     /// more can gather. The first one of a burst, and every lone one, goes out at once.
     Burst,
-    /// At the end of the driver's turn that we are in the middle of, together with what else it brings.
-    InTurn,
 }
 
 /// What writing to a connection came to.
@@ -195,8 +193,17 @@ impl<H: Handler> Port<H> {
             Pace::Burst if !burst => self.flush(),
             Pace::Burst if self.shared.lead.is_left_to_callers() => self.shared.lead.come_before_long(),
             Pace::Burst => self.shared.wake(),
-            Pace::InTurn => {}
         }
+        result
+    }
+
+    /// Gives the machine a command in the middle of a turn of its driver. What it has to write is written at the end of
+    /// that turn, together with what else it brings; then its timers are looked at as well.
+    pub(crate) fn command_in_turn<T>(self: &Arc<Self>, command: impl FnOnce(&mut H::Machine) -> T) -> T {
+        let mut state = self.lock();
+        let result = command(&mut state.machine);
+        self.take_actions(&mut state);
+        self.tell(state);
         result
     }
 
@@ -269,6 +276,11 @@ impl<H: Handler> Port<H> {
     /// say. Releases the lock.
     fn settle(self: &Arc<Self>, mut state: Guard<'_, H>) {
         self.sort_actions(&mut state);
+        self.tell(state);
+    }
+
+    /// Does what the machine has to say. Releases the lock.
+    fn tell(self: &Arc<Self>, mut state: Guard<'_, H>) {
         let mut jobs = core::mem::take(&mut state.jobs);
         self.handler.collect(&mut state.machine, &mut jobs);
         state.wake_watchers();

@@ -45,6 +45,9 @@ impl Publisher {
     /// Publishes on a stream. A slow subscriber falls behind in the log; only if the stream's policy is to block does
     /// this wait, turning the loop, at most `Limits::block_timeout`, and then puts out whom it has waited for.
     ///
+    /// A few publications are written at once. When they come faster than single writes are worth, they are gathered and
+    /// written together, what is left of them at the next [`poll`](Self::poll).
+    ///
     /// # Errors
     /// The topic or the data is too long, or there is no such stream; no sequence number was used.
     /// [`PublishError::WouldBlock`] only if the poll failed.
@@ -54,7 +57,12 @@ impl Publisher {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        let mut published = self.socket.port.command(|machine, _| machine.publish_on(stream, topic, data));
+        let port = &self.socket.port;
+        let publish = |machine: &mut Server| machine.publish_on(stream, topic, data);
+        let (mut published, flush) = port.command_in_flood(topic.len() + data.len(), publish);
+        if flush {
+            port.flush();
+        }
         while let Err(PublishError::WouldBlock { .. }) = published {
             let found = self.socket.turn_until(Some(self.limits.block_timeout), |machine| {
                 match machine.publish_on(stream, topic, data) {

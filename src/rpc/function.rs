@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::codec;
 use super::lane::discard;
 use super::server::ServerHandler;
-use crate::net::{Pace, Port};
+use crate::net::Port;
 use crate::pattern::{Status, Ticket};
 
 /// What a registered function gives: its result, or an error whose text goes to the caller.
@@ -77,7 +77,7 @@ impl RawResponder {
         self.answered = true;
         let Some(port) = self.port.upgrade() else { return false };
         if self.in_turn {
-            return port.command_at(Pace::InTurn, |server, _| server.reply(self.ticket, status, payload));
+            return port.command_in_turn(|server| server.reply(self.ticket, status, payload));
         }
         port.command(|server, _| server.reply(self.ticket, status, payload))
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::vec::Vec;
 
-use crate::net::{Handler, Pace, Port};
+use crate::net::{Handler, Instant, Port};
 use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Functions, Place, RawResponder};
@@ -57,14 +57,12 @@ impl Handler for ServerHandler {
         match place {
             None => {
                 let name = work.function.as_bytes();
-                port.command_at(Pace::InTurn, |server, _| {
-                    server.reply(work.ticket, Status::UnknownFunction, name)
-                });
+                port.command_in_turn(|server| server.reply(work.ticket, Status::UnknownFunction, name));
             }
             Some(Place::Inline) => {
                 let begun = port.now();
                 let mut buffer = core::mem::take(&mut *self.inline_buffer());
-                run_call(port, &self.functions, work.ticket, &work.function, true, &mut buffer);
+                run_call(port, &self.functions, work.ticket, &work.function, Some(begun), &mut buffer);
                 *self.inline_buffer() = buffer;
                 let took = port.now().saturating_since(begun);
                 if took > SLOW_INLINE {
@@ -100,7 +98,7 @@ pub(super) struct LaneJob {
 impl LaneJob {
     /// Runs it. The buffer is that of the arguments before, and then of these.
     pub(super) fn run(self, functions: &Functions, buffer: &mut Vec<u8>) {
-        run_call(&self.port, functions, self.ticket, &self.function, false, buffer);
+        run_call(&self.port, functions, self.ticket, &self.function, None, buffer);
     }
 
     /// Answers that it is not started.
@@ -110,24 +108,28 @@ impl LaneJob {
     }
 }
 
-/// Runs one call, unless it has expired or been withdrawn while it waited.
+/// Runs one call, unless it has expired or been withdrawn while it waited. `in_turn`: the present moment, if this is in
+/// the middle of a turn of the driver.
 fn run_call(
     port: &Arc<Port<ServerHandler>>,
     functions: &Functions,
     ticket: Ticket,
     name: &str,
-    in_turn: bool,
+    in_turn: Option<Instant>,
     buffer: &mut Vec<u8>,
 ) {
-    let pace = if in_turn { Pace::InTurn } else { Pace::AtOnce };
     let last = core::mem::take(buffer);
-    let arguments = port.command_at(pace, |server, now| {
+    let start = |server: &mut Server, now| {
         server.give_back(last);
         server.start(now, ticket)
-    });
+    };
+    let arguments = match in_turn {
+        Some(now) => port.command_in_turn(|server| start(server, now)),
+        None => port.command(start),
+    };
     let Ok(arguments) = arguments else { return };
     let Some(function) = functions.get(name) else { return };
-    function.run(name, &arguments, RawResponder::new(port, ticket, in_turn));
+    function.run(name, &arguments, RawResponder::new(port, ticket, in_turn.is_some()));
     if arguments.capacity() <= KEPT_BYTES {
         *buffer = arguments;
     }
