@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use std::string::{String, ToString};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 use std::vec::Vec;
 
 use serde::Serialize;
@@ -148,14 +149,20 @@ impl RpcServer {
         loop {
             port.flush();
             let deadline = port.now() + self.inner.config.limits.block_timeout;
-            let published =
-                port.wait_until(deadline, |server| match server.publish_on(stream, topic, data) {
+            loop {
+                // Room for one would be used up at once, and be waited for again.
+                let patience = deadline.min(port.now() + ROOM_PATIENCE);
+                port.wait_until(patience, |server| server.has_room_for_some(stream).then_some(()));
+                let published = port.look(|server| match server.publish_on(stream, topic, data) {
                     Err(PublishError::WouldBlock { .. }) => None,
                     published => Some(published),
                 });
-            if let Some(published) = published {
-                port.flush();
-                return published;
+                if let Some(published) = published {
+                    return published;
+                }
+                if port.now() >= deadline {
+                    break;
+                }
             }
             // Those who have come back meanwhile get as much time again.
             let slow = port.command(|server, now| server.put_out_slow(now, stream, topic, data))?;
@@ -318,6 +325,9 @@ impl Drop for Inner {
         self.stop();
     }
 }
+
+/// A publisher that has to wait does so for room for many, but no longer than this if there is room for one.
+const ROOM_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Why a value was not published; no sequence number was used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,6 +10,7 @@ use super::super::publisher::{
     StreamOptions,
 };
 use super::super::ConnId;
+use super::records::Record;
 use super::{wake, Server};
 use crate::session::{CloseReason, Limits};
 use crate::time::Instant;
@@ -75,6 +76,9 @@ impl Streams {
         Ok(StreamId(id))
     }
 }
+
+/// A publisher that had to wait goes on when such a part of the log has become free.
+const ROOM_PART: u64 = 8;
 
 impl Server {
     /// Adds a stream. Its name is what subscribers ask for; it stays for the life of the server.
@@ -223,6 +227,21 @@ impl Server {
             }
         }
         Ok(slow.len())
+    }
+
+    /// Whether a stream that loses nothing has room for many publications: whoever is connected has read the oldest part
+    /// of its log.
+    pub fn has_room_for_some(&mut self, stream: StreamId) -> bool {
+        let Some(log) = self.streams.get(stream).map(Publisher::log) else { return true };
+        let first = log.first_slot() + log.len_messages() as u64 / ROOM_PART;
+        let keeps = |record: &mut Record| {
+            let connected = record.conn.is_some();
+            let follower = record.follower().filter(|_| connected);
+            follower.is_some_and(|follower| {
+                follower.stream == stream && follower.needs(log).is_some_and(|needed| needed < first)
+            })
+        };
+        self.stopping || !self.records.iter_mut().any(|(_, record)| keeps(record))
     }
 
     /// The connected subscribers of a stream that loses nothing who need what lies before `first`, which has to go for a
