@@ -4,7 +4,6 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use pulsewire::trader::*;
-use pulsewire::Limits;
 
 use crate::venue::*;
 
@@ -355,18 +354,4 @@ fn bad_settings_and_unknown_contracts_are_refused_in_so_many_words() {
     assert_eq!(cancel("NONE.5"), Err(Refusal::NoSuchGateway("NONE".into()).into()));
     let too_much = OrderRequest { volume: 2_000.0, ..order("rb2410", "") };
     assert_eq!(client.send(&too_much), Err(Refusal::Rejected("too much".into()).into()));
-}
-
-#[test]
-fn snapshot_that_fits_into_no_frame_is_said_and_never_called_live() {
-    let mut options = RpcServiceOptions::default();
-    options.limits = Limits::tiny();
-    options.main_stream = pulsewire::StreamOptions::default();
-    let served = Served::with_options(options);
-    for n in 0..2_000 {
-        served.ctp.trade(&n.to_string());
-    }
-    let client = Client::new(&served.address(), Setting::new());
-    client.hear_log("no snapshot: executed, but the result was not kept");
-    assert_eq!(client.rpc.state(), GatewayState::Snapshotting);
 }

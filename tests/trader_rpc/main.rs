@@ -5,4 +5,5 @@ mod gateway;
 mod loss;
 mod orders;
 mod service;
+mod snapshot;
 mod venue;

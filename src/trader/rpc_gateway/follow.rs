@@ -8,7 +8,8 @@
 //!
 //! The subscription is in force before the snapshot is asked for, so P lies behind its beginning. While the snapshot is
 //! taken nothing is read: messages wait in the subscription's inbox, then in the server's log. If that is not enough, they
-//! are lost and the stream says so: then the snapshot is taken anew. What a snapshot has and the messages below P are the
+//! are lost and the stream says so: then the snapshot is taken anew. It comes in pages, all of one moment; if the server
+//! has dropped it before the last one, it is taken anew too. What a snapshot has and the messages below P are the
 //! same thing, so these are passed over. Log lines and applications' events are in no snapshot: they always go on.
 
 use std::collections::HashMap;
@@ -21,9 +22,9 @@ use std::vec::Vec;
 use super::mirror::{Mirror, Present};
 use super::names::REMOTE_GATEWAY;
 use super::session::Session;
+use super::snapshot::Snapshot;
 use super::GatewayState;
-use crate::rpc::{self, CallOptions, Lost, Subscription};
-use crate::trader::functions::{self, Snapshot};
+use crate::rpc::{self, Lost, Subscription};
 use crate::trader::{Event, LogLevel, PutError};
 
 /// Follows the main stream of one session.
@@ -204,8 +205,7 @@ impl Follower {
         let status = &session.shared.status;
         session.show(GatewayState::Snapshotting, LogLevel::Info, "connected, taking a snapshot");
         self.retry_at = Some(Instant::now() + SNAPSHOT_RETRY);
-        let snapshot = session.client.call_with(functions::SNAPSHOT, &(), CallOptions::new().idempotent());
-        let snapshot = match snapshot {
+        let snapshot = match Snapshot::fetch(session) {
             Ok(snapshot) => snapshot,
             Err(_) if session.is_closed() => return Err(Over),
             Err(error) => {
@@ -221,20 +221,16 @@ impl Follower {
     }
 
     fn apply(&mut self, session: &Arc<Session>, snapshot: Snapshot) -> Result<(), Over> {
-        let Snapshot { epoch, position, contracts, accounts, positions, orders, trades, quotes } = snapshot;
-        contracts.iter().for_each(|contract| session.add_route(contract));
+        let Snapshot { epoch, position, left_out, records } = snapshot;
         self.needs_snapshot = false;
         self.floor = position;
         self.retry_at = None;
-        let events = contracts.into_iter().map(Event::from);
-        let events = events.chain(accounts.into_iter().map(Event::from));
-        let events = events.chain(positions.into_iter().map(Event::from));
-        let events = events.chain(orders.into_iter().map(Event::from));
-        let events = events.chain(trades.into_iter().map(Event::from));
-        let events = events.chain(quotes.into_iter().map(Event::from));
         let (mut all, mut news) = (0_u64, 0_u64);
         let mut present = Present::default();
-        for event in events {
+        for event in records {
+            if let Event::Contract(contract) = &event {
+                session.add_route(contract);
+            }
             let Some(event) = self.admit(session, event) else { continue };
             all += 1;
             present.note(&event);
@@ -247,6 +243,11 @@ impl Follower {
             }
         }
         self.tell_missing(session, &present);
+        if left_out > 0 {
+            let msg =
+                format!("the server has {left_out} records that are too large to be sent: not known here");
+            session.shared.status.say(LogLevel::Error, msg);
+        }
         session.shared.status.count(|status| {
             status.snapshots += 1;
             status.epoch = Some(epoch);

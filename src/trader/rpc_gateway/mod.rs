@@ -5,6 +5,7 @@ mod mirror;
 mod names;
 mod session;
 mod setting;
+mod snapshot;
 mod state;
 mod subscriptions;
 mod ticks;
@@ -53,8 +54,8 @@ pub use unknown::{Settlement, UnknownOrder};
 ///
 /// # What it does
 ///
-/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records
-/// in one call, which says to which place of the stream of events it belongs, and goes on from that place: no event is lost
+/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records,
+/// as many as there are, which says to which place of the stream of events it belongs, and goes on from that place: no event is lost
 /// or put twice. When the server was restarted, or events were lost, it takes another snapshot by itself and puts what
 /// differs; a trade is never put again. Subscriptions to ticks are renewed. Lost ticks are counted, and the last ones asked
 /// for.
@@ -192,7 +193,8 @@ impl RpcGateway {
         let client =
             builder.connect(&setting.rep_address).map_err(|error| Refusal::BadSetting(format!("{error}")))?;
         let events = subscribe_to(&client, &setting)?;
-        let session = Session::new(Arc::clone(&self.shared), setting, client, number);
+        let frame_bytes = self.limits.max_frame_bytes;
+        let session = Session::new(Arc::clone(&self.shared), setting, client, frame_bytes, number);
         let follow = move |session: Arc<Session>| Follower::new(events).run(&session);
         let begun = session.follow_asked_ticks().and_then(|()| session.spawn("pulsewire-follow", follow));
         match begun {

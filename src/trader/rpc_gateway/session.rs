@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) setting: GatewaySetting,
     pub(super) names: Names,
     pub(super) client: RpcClient,
+    /// What the client's frames can carry.
+    pub(super) client_frame_bytes: u32,
     /// What it is to the gateway's status.
     number: u64,
     routes: RwLock<Routes>,
@@ -62,6 +64,7 @@ impl Session {
         shared: Arc<Shared>,
         setting: GatewaySetting,
         client: RpcClient,
+        client_frame_bytes: u32,
         number: u64,
     ) -> Arc<Self> {
         let names = Names::new(shared.context.gateway_name(), setting.remote_gateway.clone());
@@ -70,6 +73,7 @@ impl Session {
             setting,
             names,
             client,
+            client_frame_bytes,
             number,
             routes: RwLock::default(),
             ticks: Mutex::new(None),
