@@ -24,6 +24,7 @@ use super::{
 };
 use crate::rpc::{Limits, Reconnect, RpcClient, SubscribeOptions, Subscription};
 use follow::Follower;
+use mirror::Mirror;
 pub use names::REMOTE_GATEWAY;
 use session::Session;
 use setting::GatewaySetting;
@@ -104,11 +105,17 @@ pub struct RpcGateway {
 struct Shared {
     context: GatewayContext,
     status: Status,
+    /// What was put. Locked by the threads that follow main streams alone, see [`Follower`].
+    mirror: Mutex<Mirror>,
     subscriptions: Subscriptions,
     unknowns: Unknowns,
 }
 
 impl Shared {
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether an event of this type would speak for this gateway.
     fn is_own_type(&self, event_type: &str) -> bool {
         let name = self.context.gateway_name();
@@ -134,6 +141,7 @@ impl RpcGateway {
         let shared = Shared {
             status: Status::new(context.clone()),
             context,
+            mirror: Mutex::new(Mirror::new()),
             subscriptions: Subscriptions::default(),
             unknowns: Unknowns::new(),
         };
@@ -206,6 +214,15 @@ impl RpcGateway {
         }
     }
 
+    /// Whether a session will never be more than it is: one of its connections is dialled no more.
+    fn is_hopeless(&self, session: &Session) -> bool {
+        // Nobody tells of the connection for calls. It was there if the session is live.
+        let has_lost_calls = self.reconnect == Reconnect::never()
+            && self.state() == GatewayState::Live
+            && !session.client.is_connected();
+        session.has_given_up() || has_lost_calls
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,33 +247,47 @@ impl Gateway for RpcGateway {
         self.shared.context.gateway_name()
     }
 
-    /// Begins to connect. Again with the same setting it changes nothing, with another one it closes first.
+    /// Begins to connect. Again with the same setting it changes nothing, unless the reconnect policy has given up: then
+    /// it tries anew. With another setting it closes first. What was put before is not put again.
     fn connect(&self, setting: &Setting) -> Result<(), Refusal> {
         let setting = GatewaySetting::read(setting)?;
-        let mut current = self.lock();
-        if current.as_ref().is_some_and(|session| session.setting == setting) {
-            return Ok(());
-        }
-        if let Some(before) = current.take() {
-            before.close();
-        }
-        let number = self.shared.status.begin(&format!("connecting to {}", setting.rep_address));
-        match self.begin(setting, number) {
-            Ok(session) => {
-                *current = Some(session);
-                Ok(())
+        let (begun, before) = {
+            let mut current = self.lock();
+            let is_same = |session: &Arc<Session>| session.setting == setting && !self.is_hopeless(session);
+            if current.as_ref().is_some_and(is_same) {
+                return Ok(());
             }
-            Err(why) => {
-                self.shared.status.end();
-                Err(why)
+            let before = current.take();
+            before.iter().for_each(|before| before.cut_off());
+            let number = self.shared.status.begin(&format!("connecting to {}", setting.rep_address));
+            let begun = self.begin(setting, number);
+            match &begun {
+                Ok(session) => *current = Some(Arc::clone(session)),
+                Err(_) => self.shared.status.end(),
             }
+            (begun, before)
+        };
+        // All that may wait is done with nothing locked: the event engine's thread may be about to ask for something.
+        before.iter().for_each(|before| before.close());
+        self.shared.status.tell();
+        let session = begun?;
+        if self.shared.unknowns.next_open().is_some() {
+            session.settle_soon(); // They were being looked for over the last connection.
         }
+        Ok(())
     }
 
     fn close(&self) {
-        let Some(session) = self.lock().take() else { return };
+        let session = {
+            let mut current = self.lock();
+            let Some(session) = current.take() else { return };
+            session.cut_off();
+            self.shared.status.end();
+            session
+        };
         session.close();
-        self.shared.status.end();
+        self.shared.status.tell();
+        self.shared.unknowns.give_up();
     }
 
     /// Asks for the ticks of a contract, for as long as the gateway lives: without a connection now it is asked for when

@@ -16,7 +16,7 @@ use super::names::Names;
 use super::setting::GatewaySetting;
 use super::ticks::TickReader;
 use super::unknown::{Settlement, UnknownOrder};
-use super::{GatewayState, Shared};
+use super::{GatewayState, GatewayStatus, Shared};
 use crate::rpc::{
     CallError, CallOptions, FailureKind, Method, NotExecuted, RpcClient, SubscribeError, SubscribeOptions,
     Subscription, SubscriptionControl,
@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// What changes the subscription to ticks, once there is one.
     ticks: Mutex<Option<SubscriptionControl<Event>>>,
     is_settling: AtomicBool,
+    /// A connection will not be dialled any more.
+    has_given_up: AtomicBool,
     is_closed: Mutex<bool>,
     closing: Condvar,
 }
@@ -78,6 +80,7 @@ impl Session {
             routes: RwLock::default(),
             ticks: Mutex::new(None),
             is_settling: AtomicBool::new(false),
+            has_given_up: AtomicBool::new(false),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
         })
@@ -85,11 +88,25 @@ impl Session {
 
     // Its life.
 
-    pub(super) fn close(&self) {
+    /// From here on it puts nothing any more. Does not wait.
+    pub(super) fn cut_off(&self) {
         *self.lock_closed() = true;
         self.closing.notify_all();
+    }
+
+    /// Ends it. Waits for what is unsent, as `Limits::linger` says.
+    pub(super) fn close(&self) {
+        self.cut_off();
         self.client.stop();
-        self.shared.unknowns.give_up();
+    }
+
+    /// The reconnect policy says to dial no more.
+    pub(super) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.has_given_up.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -109,6 +126,11 @@ impl Session {
     /// Shows a state, unless this session is over.
     pub(super) fn show(&self, state: GatewayState, level: LogLevel, why: &str) {
         self.shared.status.show(self.number, state, level, why);
+    }
+
+    /// Changes what is counted, unless this session is over.
+    pub(super) fn count(&self, change: impl FnOnce(&mut GatewayStatus)) {
+        self.shared.status.count_for(self.number, change);
     }
 
     /// Starts a thread of this session's.
@@ -218,6 +240,17 @@ impl Session {
     pub(super) fn exchanges(&self) -> Vec<Exchange> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         routes.exchanges.iter().copied().collect()
+    }
+
+    /// Whether a snapshot of this session would have a record that was put here, by it or by one before: if it was asked
+    /// for, and the server knows it.
+    pub(super) fn would_know(&self, event: &Event) -> bool {
+        let remote = Names::remote_gateway_of(event);
+        let is_of_ours = match (&self.setting.remote_gateway, remote) {
+            (Some(only), Some(remote)) => only == remote,
+            _ => true,
+        };
+        is_of_ours && self.setting.wants(&Names::remote_type_of(event))
     }
 
     // Ticks.

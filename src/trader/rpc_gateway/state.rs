@@ -15,7 +15,8 @@ pub enum GatewayState {
     /// Not told to connect, or closed.
     #[default]
     Closed,
-    /// There is no connection for events. What is known here is of before; it is dialled.
+    /// There is no connection for events. What is known here is of before; it is dialled, unless the reconnect policy says
+    /// to dial no more: then a log event says so, and it has to be told to connect again.
     Disconnected,
     /// The connection is there and a snapshot is being taken: what is known here may be of before.
     Snapshotting,
@@ -100,51 +101,57 @@ impl Status {
         self.lock().status.state
     }
 
-    /// Changes what is counted.
-    pub(super) fn count(&self, change: impl FnOnce(&mut GatewayStatus)) {
-        change(&mut self.lock().status);
+    /// Changes what is counted, unless that session is over.
+    pub(super) fn count_for(&self, session: u64, change: impl FnOnce(&mut GatewayStatus)) {
+        let mut shown = self.lock();
+        if shown.session == session {
+            change(&mut shown.status);
+        }
     }
 
-    /// A session begins: disconnected. Its number, to speak for it.
+    /// A session begins: disconnected. Its number, to speak for it. To be followed by [`Status::tell`].
     pub(super) fn begin(&self, why: &str) -> u64 {
-        let session = self.next_session();
-        self.show(session, GatewayState::Disconnected, LogLevel::Info, why);
-        session
-    }
-
-    /// The last session is over.
-    pub(super) fn end(&self) {
-        let session = self.next_session();
-        self.count(|status| status.ticks_live = false);
-        self.show(session, GatewayState::Closed, LogLevel::Info, "as it was told");
-    }
-
-    fn next_session(&self) -> u64 {
         let mut shown = self.lock();
         shown.session += 1;
+        shown.status.ticks_live = false;
+        self.change(&mut shown, GatewayState::Disconnected, LogLevel::Info, why);
         shown.session
+    }
+
+    /// The last session is over. To be followed by [`Status::tell`].
+    pub(super) fn end(&self) {
+        let mut shown = self.lock();
+        shown.session += 1;
+        shown.status.ticks_live = false;
+        self.change(&mut shown, GatewayState::Closed, LogLevel::Info, "as it was told");
     }
 
     /// Shows a state, and tells of it if it is another one: whoever waits, the log, and the handlers of its event.
     pub(super) fn show(&self, session: u64, state: GatewayState, level: LogLevel, why: &str) {
         let mut shown = self.lock();
-        if shown.session != session || shown.status.state == state {
+        if shown.session == session {
+            self.change(&mut shown, state, level, why);
+        }
+        drop(shown);
+        self.tell();
+    }
+
+    fn change(&self, shown: &mut Shown, state: GatewayState, level: LogLevel, why: &str) {
+        if shown.status.state == state {
             return;
         }
         shown.status.state = state;
         shown.status.since = Some(Timestamp::now());
         shown.untold.push_back((state, level, why.into()));
         self.changed.notify_all();
-        if core::mem::replace(&mut shown.is_telling, true) {
-            return;
-        }
-        drop(shown);
-        self.tell();
     }
 
-    /// Tells of all changes in their order. Not under the lock: the event engine may have no room, and its thread may be
-    /// the one that asks.
-    fn tell(&self) {
+    /// Tells of all changes in their order, unless somebody does. Under no lock: the event engine may have no room, and its
+    /// thread may be the one that asks.
+    pub(super) fn tell(&self) {
+        if core::mem::replace(&mut self.lock().is_telling, true) {
+            return;
+        }
         loop {
             let mut shown = self.lock();
             let Some((state, level, why)) = shown.untold.pop_front() else {
