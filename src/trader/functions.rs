@@ -7,7 +7,8 @@
 //!
 //! | lane | functions |
 //! |---|---|
-//! | `orders` | subscribe, orders, cancels, quotes, queries of account and position, [`FIND_SENT`]: a client's requests keep their order |
+//! | `orders` | orders, cancels, quotes, [`FIND_SENT`]: a client's requests keep their order |
+//! | `queries` | subscribe, queries of account and position: a gateway that is slow at these delays no order |
 //! | `history` | [`QUERY_HISTORY`]: a slow one delays nothing else |
 //! | `snapshot` | [`SNAPSHOT`], [`SNAPSHOT_PAGE`] |
 //! | `main` | all that looks something up |

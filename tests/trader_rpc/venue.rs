@@ -64,6 +64,8 @@ pub struct Venue {
     pub before_send: Gate,
     /// Where histories wait.
     pub before_history: Gate,
+    /// Where subscriptions wait.
+    pub before_subscribe: Gate,
 }
 
 impl Venue {
@@ -76,6 +78,7 @@ impl Venue {
             subscribed: Mutex::default(),
             before_send: Gate::default(),
             before_history: Gate::default(),
+            before_subscribe: Gate::default(),
         }
     }
 
@@ -123,9 +126,11 @@ impl Gateway for Venue {
     fn close(&self) {
         self.before_send.open();
         self.before_history.open();
+        self.before_subscribe.open();
     }
 
     fn subscribe(&self, request: &SubscribeRequest) -> Result<(), Refusal> {
+        self.before_subscribe.pass();
         if !self.symbols.contains(&&*request.symbol) {
             return Err(Refusal::UnknownContract(request.vt_symbol()));
         }

@@ -189,7 +189,7 @@ impl Follower {
                 let is_time = self.looked.is_none_or(|looked| looked.elapsed() >= IDLE);
                 if session.shared.subscriptions.take_changed() || is_time {
                     self.looked = Some(Instant::now());
-                    session.renew_subscriptions(epoch);
+                    session.renew_soon(epoch);
                 }
             }
             _ => {}

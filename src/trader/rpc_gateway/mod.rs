@@ -92,8 +92,9 @@ pub use unknown::{Settlement, UnknownOrder};
 ///
 /// # Threads
 ///
-/// The client's driver, one for the main stream, one for ticks once there is a subscription, and one that looks for lost
-/// orders while there are any.
+/// The client's driver, one for the main stream, one for ticks once there is a subscription, and while there is something to
+/// do one that looks for lost orders, and one that asks a server for the ticks that it does not know of yet. They end when
+/// the gateway is closed, and nothing about orders waits for the other things.
 pub struct RpcGateway {
     shared: Arc<Shared>,
     limits: Limits,

@@ -41,6 +41,7 @@ pub(super) struct Session {
     /// What changes the subscription to ticks, once there is one.
     ticks: Mutex<Option<SubscriptionControl<Event>>>,
     is_settling: AtomicBool,
+    is_renewing: AtomicBool,
     /// A connection will not be dialled any more.
     has_given_up: AtomicBool,
     is_closed: Mutex<bool>,
@@ -80,6 +81,7 @@ impl Session {
             routes: RwLock::default(),
             ticks: Mutex::new(None),
             is_settling: AtomicBool::new(false),
+            is_renewing: AtomicBool::new(false),
             has_given_up: AtomicBool::new(false),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
@@ -297,33 +299,51 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the server for the ticks that it has not said yes to in this life.
-    pub(super) fn renew_subscriptions(&self, epoch: u64) {
+    /// Has the server asked for the ticks that it has not said yes to in this life, on a thread that ends when there are
+    /// none to be asked for now: whoever follows orders waits for none of it.
+    pub(super) fn renew_soon(self: &Arc<Self>, epoch: u64) {
+        if !self.shared.subscriptions.has_due(epoch) || self.is_renewing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = self.spawn("pulsewire-renew", move |session| session.renew(epoch)) {
+            self.is_renewing.store(false, Ordering::SeqCst);
+            self.shared.status.say(LogLevel::Error, format!("no ticks are asked for: {error}"));
+        }
+    }
+
+    fn renew(&self, epoch: u64) {
         loop {
             let due = self.shared.subscriptions.take_due(epoch, SUBSCRIPTIONS_AT_ONCE);
             if due.is_empty() || self.is_closed() {
-                return;
+                break;
             }
-            let begin = |request: SubscribeRequest| {
-                let options = CallOptions::new().timeout(self.setting.request_timeout).idempotent();
-                let call = self.route(&request.vt_symbol()).and_then(|remote| {
-                    let arguments = (request.clone(), remote);
-                    let begun = self.client.start_call(functions::SUBSCRIBE, &arguments, options);
-                    begun.map_err(|error| refusal(&error))
-                });
-                (request, call)
-            };
-            let begun: Vec<_> = due.into_iter().map(begin).collect();
-            for (request, call) in begun {
-                let ended = call.and_then(|call| call.wait().unwrap_or_else(|error| Err(refusal(&error))));
-                match ended {
-                    Ok(()) => self.shared.subscriptions.handle_granted(&request, epoch),
-                    Err(why) if self.shared.subscriptions.handle_failed(&request) => {
-                        let msg = format!("no ticks of {} yet: {why}", request.vt_symbol());
-                        self.shared.status.say(LogLevel::Warning, msg);
-                    }
-                    Err(_) => {}
+            self.ask_for_ticks(due, epoch);
+        }
+        // What came since the last look is seen by the next one of whoever follows the main stream.
+        self.is_renewing.store(false, Ordering::SeqCst);
+    }
+
+    fn ask_for_ticks(&self, due: Vec<SubscribeRequest>, epoch: u64) {
+        let options = CallOptions::new().timeout(self.setting.request_timeout).idempotent().fail_fast();
+        let begin = |request: SubscribeRequest| {
+            let call = self.route(&request.vt_symbol()).and_then(|remote| {
+                let arguments = (request.clone(), remote);
+                let begun = self.client.start_call(functions::SUBSCRIBE, &arguments, options);
+                begun.map_err(|error| refusal(&error))
+            });
+            (request, call)
+        };
+        let begun: Vec<_> = due.into_iter().map(begin).collect();
+        for (request, call) in begun {
+            let ended = call.and_then(|call| call.wait().unwrap_or_else(|error| Err(refusal(&error))));
+            match ended {
+                Ok(()) => self.shared.subscriptions.handle_granted(&request, epoch),
+                Err(_) if self.is_closed() => return,
+                Err(why) if self.shared.subscriptions.handle_failed(&request) => {
+                    let msg = format!("no ticks of {} yet: {why}", request.vt_symbol());
+                    self.shared.status.say(LogLevel::Warning, msg);
                 }
+                Err(_) => {}
             }
         }
     }

@@ -39,7 +39,7 @@ pub const TICKS_STREAM: &str = "ticks";
 /// * Its own log events are of the type [`EVENT_RPC_LOG`].
 ///
 /// It stops when it is dropped, and should be stopped before the main engine is closed: it holds a handle of it. Threads:
-/// the server's driver, and four lanes.
+/// the server's driver, and five lanes.
 ///
 /// ```
 /// use pulsewire::trader::{MainEngine, RpcService, RpcServiceSetting};

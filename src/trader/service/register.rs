@@ -16,6 +16,8 @@ use crate::trader::{Gateway, MainEngine, Refusal, SendError};
 
 /// Where what changes something runs, so that a client's requests keep their order.
 const ORDERS: &str = "orders";
+/// Where gateways are asked for what comes as events: a gateway that is slow at that delays no order.
+const QUERIES: &str = "queries";
 /// Where histories are looked for, which may take minutes.
 const HISTORY: &str = "history";
 /// Where snapshots wait for the event engine, and are encoded.
@@ -60,7 +62,7 @@ fn register_requests(builder: RpcServerBuilder, main: &MainEngine, sent: &Arc<Se
         core::array::from_fn(|_| main.clone());
     let (of_orders, of_quotes) = (Arc::clone(sent), Arc::clone(sent));
     builder
-        .register_on(ORDERS, functions::SUBSCRIBE, move |(request, name)| {
+        .register_on(QUERIES, functions::SUBSCRIBE, move |(request, name)| {
             Ok(subscribe.subscribe(&request, &name))
         })
         .register_on(ORDERS, functions::SEND_ORDER, move |(request, name)| {
@@ -75,10 +77,10 @@ fn register_requests(builder: RpcServerBuilder, main: &MainEngine, sent: &Arc<Se
         .register_on(ORDERS, functions::CANCEL_QUOTE, move |(request, name)| {
             Ok(cancel_quote.cancel_quote(&request, &name))
         })
-        .register_on(ORDERS, functions::QUERY_ACCOUNT, move |name: String| {
+        .register_on(QUERIES, functions::QUERY_ACCOUNT, move |name: String| {
             Ok(query(&account, &name, |gateway| gateway.query_account()))
         })
-        .register_on(ORDERS, functions::QUERY_POSITION, move |name: String| {
+        .register_on(QUERIES, functions::QUERY_POSITION, move |name: String| {
             Ok(query(&position, &name, |gateway| gateway.query_position()))
         })
 }
