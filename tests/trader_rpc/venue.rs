@@ -60,6 +60,8 @@ pub struct Venue {
     pub orders: Mutex<HashMap<String, OrderData>>,
     pub quotes: Mutex<HashMap<String, QuoteData>>,
     pub subscribed: Mutex<HashSet<String>>,
+    /// The reference of the order that came last.
+    pub asked: Mutex<String>,
     /// Where orders wait before they are placed.
     pub before_send: Gate,
     /// Where histories wait.
@@ -76,6 +78,7 @@ impl Venue {
             orders: Mutex::default(),
             quotes: Mutex::default(),
             subscribed: Mutex::default(),
+            asked: Mutex::default(),
             before_send: Gate::default(),
             before_history: Gate::default(),
             before_subscribe: Gate::default(),
@@ -139,6 +142,7 @@ impl Gateway for Venue {
     }
 
     fn send_order(&self, request: &OrderRequest) -> Result<String, SendError> {
+        *self.asked.lock().unwrap() = request.reference.clone();
         self.before_send.pass();
         if request.volume > 1_000.0 {
             return Err(Refusal::Rejected("too much".into()).into());

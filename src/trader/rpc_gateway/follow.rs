@@ -277,7 +277,9 @@ impl Follower {
             }
             _ => None,
         };
-        settled.iter().for_each(|order| session.announce(order));
+        if let Some((order, before)) = settled {
+            session.shared.announce(&order, Some(before));
+        }
         if !session.setting.wants_everything() && !session.setting.wants(&event.specific_type()) {
             return None;
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::{
-    functions, BarData, CancelRequest, Event, Exchange, Gateway, GatewayContext, HistoryRequest,
+    functions, BarData, CancelRequest, Event, Exchange, Gateway, GatewayContext, HistoryRequest, LogLevel,
     OrderRequest, QuoteRequest, Refusal, SendError, Setting, SubscribeRequest, EVENT_CONTRACT,
 };
 use crate::rpc::{Limits, Reconnect, RpcClient, SubscribeOptions, Subscription};
@@ -88,7 +88,8 @@ pub use unknown::{Settlement, UnknownOrder};
 /// order never waits for one. When the answer gets lost the outcome is [`SendError::Unknown`]: the order is looked
 /// for, by the reference that it carries (the request's, with `#pw-...` behind it at the server, given back without), and what
 /// became of it is in a log event, in an event of the type [`settled_event_type`], and in [`RpcGateway::unknown_orders`]. It is
-/// denied only by the server that it was sent to; after a restart [`Settlement::AskVenue`] remains, until an event tells.
+/// denied only by the server that it was sent to; after a restart, or once the gateway was closed, [`Settlement::AskVenue`]
+/// remains, until an event tells. What the venue reports has the last word.
 ///
 /// # Threads
 ///
@@ -115,6 +116,36 @@ struct Shared {
 impl Shared {
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what became of an order whose answer got lost, in a log event and in one for programs.
+    fn announce(&self, order: &UnknownOrder, before: Option<Settlement>) {
+        let (level, text) = match &order.settlement {
+            Settlement::Open => return,
+            Settlement::Placed(vt_id) if before == Some(Settlement::NotPlaced) => {
+                (LogLevel::Error, format!("was said not to be placed, and was placed as {vt_id}"))
+            }
+            Settlement::Placed(vt_id) => (LogLevel::Warning, format!("was placed as {vt_id}")),
+            Settlement::NotPlaced => (LogLevel::Warning, String::from("was not placed, and will not be")),
+            Settlement::AskVenue => {
+                (LogLevel::Error, String::from("may be placed: the server cannot say, ask the venue"))
+            }
+        };
+        let msg = format!("order {} of {} {text}", order.sent_as, order.vt_symbol);
+        self.status.say(level, msg.clone());
+        self.status.put_own(settled_event_type(self.context.gateway_name()), msg);
+    }
+
+    /// Nobody looks for them any more: says so of each, without waiting for room, because closing is at once.
+    fn give_up_unknowns(&self) {
+        for order in self.unknowns.give_up(None) {
+            let msg = format!(
+                "order {} of {} may be placed: closed before the server could say, ask the venue",
+                order.sent_as, order.vt_symbol
+            );
+            log::warn!("order-unknown: {msg}");
+            self.status.try_say(LogLevel::Error, msg, settled_event_type(self.context.gateway_name()));
+        }
     }
 
     /// Whether an event of this type would speak for this gateway.
@@ -288,7 +319,7 @@ impl Gateway for RpcGateway {
         };
         session.close();
         self.shared.status.tell();
-        self.shared.unknowns.give_up();
+        self.shared.give_up_unknowns();
     }
 
     /// Asks for the ticks of a contract, for as long as the gateway lives: without a connection now it is asked for when

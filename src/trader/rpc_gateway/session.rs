@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::names::Names;
 use super::setting::GatewaySetting;
 use super::ticks::TickReader;
-use super::unknown::{Settlement, UnknownOrder};
+use super::unknown::Settlement;
 use super::{GatewayState, GatewayStatus, Shared};
 use crate::rpc::{
     CallError, CallOptions, FailureKind, Method, NotExecuted, RpcClient, SubscribeError, SubscribeOptions,
@@ -189,22 +189,46 @@ impl Session {
         let remote = self.route(&vt_symbol)?;
         // The life of the server that it goes to, or an older one, which denies nothing.
         let epoch = self.client.epoch();
-        let why = match self.request(method, &(request, remote)) {
-            Ok(Ok(vt_id)) => return Ok(self.names.local_vt_id(&vt_id)),
-            Ok(Err(SendError::Refused(why))) => return Err(why.into()),
-            Err(error) if !error.may_have_run() => return Err(refusal(&error).into()),
-            Ok(Err(SendError::Unknown(unknown))) => unknown.why,
-            Err(error) => format!("{error}"),
+        self.shared.unknowns.begin(&sent_as);
+        let known = match self.request(method, &(request, remote)) {
+            Ok(Ok(vt_id)) => Ok(Ok(self.names.local_vt_id(&vt_id))),
+            Ok(Err(SendError::Refused(why))) => Ok(Err(why)),
+            Err(error) if !error.may_have_run() => Ok(Err(refusal(&error))),
+            Ok(Err(SendError::Unknown(unknown))) => Err(unknown.why),
+            Err(error) => Err(format!("{error}")),
         };
-        let why = format!("{why}; sent as {sent_as}");
-        self.shared.unknowns.note(sent_as, vt_symbol, epoch, Settlement::Open);
-        if self.is_closed() {
-            // It was closed under us: nobody asks the server any more.
-            self.shared.unknowns.give_up();
-            return Err(OutcomeUnknown { why, resolution: Resolution::AskVenue }.into());
+        match known {
+            Ok(answer) => {
+                self.shared.unknowns.end(&sent_as);
+                Ok(answer?)
+            }
+            Err(why) => Err(self.handle_unknown(why, epoch, vt_symbol, sent_as).into()),
         }
-        self.settle_soon();
-        Err(OutcomeUnknown { why, resolution: Resolution::AwaitEvents }.into())
+    }
+
+    /// The answer to a send got lost.
+    fn handle_unknown(
+        self: &Arc<Self>,
+        why: String,
+        epoch: Option<u64>,
+        vt_symbol: String,
+        sent_as: String,
+    ) -> OutcomeUnknown {
+        let why = format!("{why}; sent as {sent_as}");
+        let order = self.shared.unknowns.note(sent_as, vt_symbol, epoch);
+        let mut resolution = Resolution::AwaitEvents;
+        if order.settlement != Settlement::Open {
+            self.shared.announce(&order, None);
+        } else if self.is_closed() {
+            // It was closed under us: nobody asks the server any more, unless it is connected again.
+            for order in self.shared.unknowns.give_up(Some(&order.sent_as)) {
+                self.shared.announce(&order, None);
+                resolution = Resolution::AskVenue;
+            }
+        } else {
+            self.settle_soon();
+        }
+        OutcomeUnknown { why, resolution }
     }
 
     /// How a cancel ended.
@@ -368,7 +392,7 @@ impl Session {
                     Some(lookup) => {
                         let local = |vt_id: &str| self.names.local_vt_id(vt_id);
                         let settled = self.shared.unknowns.handle_lookup(&sent_as, lookup, local);
-                        settled.iter().for_each(|order| self.announce(order));
+                        settled.iter().for_each(|order| self.shared.announce(order, None));
                     }
                     None if self.wait_closed(LOOKUP_INTERVAL) => return,
                     None => {}
@@ -396,22 +420,6 @@ impl Session {
             }
             Err(_) => None,
         }
-    }
-
-    /// Says what became of an order whose answer got lost.
-    pub(super) fn announce(&self, order: &UnknownOrder) {
-        let (level, text) = match &order.settlement {
-            Settlement::Open => return,
-            Settlement::Placed(vt_id) => (LogLevel::Warning, format!("was placed as {vt_id}")),
-            Settlement::NotPlaced => (LogLevel::Warning, String::from("was not placed, and will not be")),
-            Settlement::AskVenue => {
-                (LogLevel::Error, String::from("may be placed: the server cannot say, ask the venue"))
-            }
-        };
-        let msg = format!("order {} of {} {text}", order.sent_as, order.vt_symbol);
-        self.shared.status.say(level, msg.clone());
-        let event_type = super::settled_event_type(self.shared.context.gateway_name());
-        self.shared.status.put_own(event_type, msg);
     }
 }
 

@@ -6,7 +6,7 @@ use std::string::String;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::trader::{CustomData, Event, GatewayContext, LogLevel, Timestamp};
+use crate::trader::{CustomData, Event, GatewayContext, LogData, LogLevel, Timestamp};
 
 /// How true what a gateway has put on the event engine still is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -193,6 +193,16 @@ impl Status {
     pub(super) fn say(&self, level: LogLevel, msg: String) {
         // Who does not read log events may still read the log: the context has written it there if this fails.
         let _ = self.context.write_log(level, msg);
+    }
+
+    /// A log event in the gateway's name, and one of its own with the same text, if there is room for them now.
+    pub(super) fn try_say(&self, level: LogLevel, msg: String, event_type: String) {
+        let events = self.context.event_engine();
+        let log = LogData { level, ..LogData::new(self.context.gateway_name(), &*msg) };
+        let own = Event::custom(event_type, CustomData::Text(msg));
+        // Whoever asks for the unknown orders finds them, also if there is none.
+        let _ = events.try_put(log);
+        let _ = own.map(|event| events.try_put(event));
     }
 
     /// An event of the gateway's own, for programs.
