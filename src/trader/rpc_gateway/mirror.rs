@@ -19,7 +19,8 @@ const KINDS: usize = 6;
 
 impl Mirror {
     pub(super) fn new() -> Self {
-        Mirror { kinds: core::array::from_fn(|_| Latest::new(OmsEngine::DEFAULT_MAX_RECORDS)) }
+        // Nothing that matters is forgotten, or nobody would be told when it is missing.
+        Mirror { kinds: core::array::from_fn(|_| Latest::keeping(OmsEngine::DEFAULT_MAX_RECORDS, matters)) }
     }
 
     /// Whether an event says anything that has not been put.
