@@ -238,7 +238,7 @@ pub(super) fn untagged(reference: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trader::Refusal;
+    use crate::trader::{OutcomeUnknown, Refusal, Resolution};
 
     fn noted(epoch: u64) -> (Unknowns, String) {
         let unknowns = Unknowns::new();
@@ -277,6 +277,8 @@ mod tests {
         assert_eq!(after(Found::Sent(Err(refused))), Some(Settlement::NotPlaced));
         assert_eq!(after(Found::NeverSent), Some(Settlement::NotPlaced));
         assert_eq!(after(Found::Unknown), Some(Settlement::AskVenue));
+        let unknown = OutcomeUnknown { why: "the disk".into(), resolution: Resolution::AskVenue };
+        assert_eq!(after(Found::Sent(Err(unknown.into()))), Some(Settlement::AskVenue));
     }
 
     #[test]
