@@ -7,9 +7,10 @@
 //!
 //! | lane | functions |
 //! |---|---|
-//! | `orders` | subscribe, orders, cancels, quotes, queries of account and position, [`FIND_SENT`]: a client's requests keep their order |
+//! | `orders` | orders, cancels, quotes, [`FIND_SENT`]: a client's requests keep their order |
+//! | `queries` | subscribe, queries of account and position: a gateway that is slow at these delays no order |
 //! | `history` | [`QUERY_HISTORY`]: a slow one delays nothing else |
-//! | `snapshot` | [`SNAPSHOT`] |
+//! | `snapshot` | [`SNAPSHOT`], [`SNAPSHOT_PAGE`] |
 //! | `main` | all that looks something up |
 //!
 //! ```
@@ -30,7 +31,7 @@ use std::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountData, BarData, CancelRequest, ContractData, HistoryRequest, OmsEngine, OrderData, OrderRequest,
+    AccountData, BarData, CancelRequest, ContractData, Event, HistoryRequest, OrderData, OrderRequest,
     PositionData, QuoteData, QuoteRequest, Refusal, SendError, SubscribeRequest, TickData, TradeData,
 };
 use crate::rpc::Method;
@@ -94,53 +95,42 @@ pub const GET_ALL_ACTIVE_QUOTES: Method<Option<String>, Vec<Arc<QuoteData>>> =
 /// The names of all gateways.
 pub const GET_ALL_GATEWAY_NAMES: Method<(), Vec<String>> = Method::new("get_all_gateway_names");
 
-/// All that a client needs to begin with, and the place in the main stream that it belongs to.
-pub const SNAPSHOT: Method<(), Snapshot> = Method::new("snapshot");
+/// Takes a snapshot: all that a client needs to begin with, and the place in the main stream that it belongs to. Gives its
+/// first page, of so many bytes at most; the server may have a lower limit of its own.
+pub const SNAPSHOT: Method<u32, SnapshotPage> = Method::new("snapshot");
+/// The page of a snapshot that begins at this record: the id of the snapshot, [`SnapshotPage::next`] of the page before,
+/// and so many bytes at most. `None`: the server has dropped that snapshot, another one has to be taken.
+pub const SNAPSHOT_PAGE: Method<(u64, u64, u32), Option<SnapshotPage>> = Method::new("snapshot_page");
 /// What became of an order or a quote whose answer got lost, by its reference. Begins when all requests that were read
 /// before it have ended.
 pub const FIND_SENT: Method<String, Lookup> = Method::new("find_sent");
 
-/// The records of a server at one moment, and where in its main stream that moment is.
+/// A part of a snapshot: records of a server at one moment, and where in its main stream that moment is.
 ///
-/// Of what the stream carries, the records hold exactly what was published below `position`: whoever applies the snapshot
-/// and then the messages from `position` on has lost nothing and taken nothing twice. Ticks are not in it: their stream
-/// has snapshots of its own.
+/// Of what the stream carries, the pages of one snapshot together hold exactly what was published below `position`:
+/// whoever applies them all and then the messages from `position` on has lost nothing and taken nothing twice. Ticks are
+/// not in it: their stream has snapshots of its own.
 ///
-/// It has to fit into one frame (`Limits::max_frame_bytes`, 16 MiB): some 100 000 records.
+/// A page is bounded in records and bytes, a snapshot is not: it may have any number of pages. The server keeps the records
+/// of that moment until the last page was asked for, or none was for 30 s; the client then takes another snapshot. Of
+/// those with more than one page it keeps 16 at once, and refuses to take more until one has been fetched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct SnapshotPage {
     /// The life of the server.
     pub epoch: u64,
-    /// The sequence number of the first message of the main stream that is not in it.
+    /// The sequence number of the first message of the main stream that is not in the snapshot.
     pub position: u64,
-    /// All contracts.
-    pub contracts: Vec<Arc<ContractData>>,
-    /// All accounts.
-    pub accounts: Vec<Arc<AccountData>>,
-    /// All positions.
-    pub positions: Vec<Arc<PositionData>>,
-    /// All orders.
-    pub orders: Vec<Arc<OrderData>>,
-    /// All trades.
-    pub trades: Vec<Arc<TradeData>>,
-    /// All quotes.
-    pub quotes: Vec<Arc<QuoteData>>,
-}
-
-impl Snapshot {
-    /// What the books hold. To be called between two events, or the parts do not fit together.
-    pub(super) fn of(oms: &OmsEngine, epoch: u64, position: u64) -> Self {
-        Snapshot {
-            epoch,
-            position,
-            contracts: oms.contracts(),
-            accounts: oms.accounts(),
-            positions: oms.positions(),
-            orders: oms.orders(),
-            trades: oms.trades(),
-            quotes: oms.quotes(),
-        }
-    }
+    /// The id of the snapshot, in this life of the server.
+    pub snapshot: u64,
+    /// The place of this page's first record in the snapshot; the first page begins at 0.
+    pub at: u64,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<u64>,
+    /// Records between the two that are too large for any page of this limit, and are left out. Nor can they be published.
+    pub left_out: u64,
+    /// The records, as they would be published. In the whole snapshot contracts come first, then accounts, positions,
+    /// orders, trades and quotes.
+    pub records: Vec<Event>,
 }
 
 /// What a server knows of an order or a quote.

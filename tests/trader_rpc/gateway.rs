@@ -4,7 +4,6 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use pulsewire::trader::*;
-use pulsewire::Limits;
 
 use crate::venue::*;
 
@@ -289,6 +288,27 @@ fn slow_history_delays_no_other_call_and_no_heartbeat() {
     });
 }
 
+#[test]
+fn slow_subscription_delays_no_order_and_no_event() {
+    let served = Served::new();
+    let client = Client::new(&served.address(), Setting::new());
+    served.ctp.before_subscribe.close();
+    // Asked for anew, by itself, in each life of the server: here in the first one.
+    client.main.subscribe(&SubscribeRequest::new("rb2410", SHFE), "RPC").ok();
+    served.ctp.before_subscribe.wait_until_somebody_waits();
+    assert!(client.rpc.wait_live(LONG));
+    served.ctp.trade("1");
+    client.hear_type("eTrade.rb2410.SHFE");
+    assert_eq!(client.send(&order("rb2410", "")), Ok("RPC.CTP.2".into()));
+    client.hear_type("eOrder.RPC.CTP.2");
+    assert!(served.ctp.subscribed.lock().unwrap().is_empty());
+    // Nor does closing wait for it.
+    client.rpc.close();
+    client.hear_state(GatewayState::Closed);
+    served.ctp.before_subscribe.open();
+    eventually("it is granted, if late", || !served.ctp.subscribed.lock().unwrap().is_empty());
+}
+
 /// Waits for so many frames behind the Welcome, on a connection that asks for nothing.
 fn heartbeats(address: &str, count: usize) {
     use pulsewire::wire::{Frame, Hello, Role, SessionId};
@@ -355,18 +375,4 @@ fn bad_settings_and_unknown_contracts_are_refused_in_so_many_words() {
     assert_eq!(cancel("NONE.5"), Err(Refusal::NoSuchGateway("NONE".into()).into()));
     let too_much = OrderRequest { volume: 2_000.0, ..order("rb2410", "") };
     assert_eq!(client.send(&too_much), Err(Refusal::Rejected("too much".into()).into()));
-}
-
-#[test]
-fn snapshot_that_fits_into_no_frame_is_said_and_never_called_live() {
-    let mut options = RpcServiceOptions::default();
-    options.limits = Limits::tiny();
-    options.main_stream = pulsewire::StreamOptions::default();
-    let served = Served::with_options(options);
-    for n in 0..2_000 {
-        served.ctp.trade(&n.to_string());
-    }
-    let client = Client::new(&served.address(), Setting::new());
-    client.hear_log("no snapshot: executed, but the result was not kept");
-    assert_eq!(client.rpc.state(), GatewayState::Snapshotting);
 }

@@ -1,5 +1,6 @@
 //! Snapshot and stream together: under fire, and when something is lost.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -126,6 +127,28 @@ fn small_inbox() -> Limits {
     limits
 }
 
+/// Publishes to a client that reads nothing, until it has lost something: until both kernels' buffers, the inbox and the
+/// log are full, and it lags by more than a log. It is told so only when it reads on. If it was not enough, it was all read,
+/// and there is more the next time.
+fn flood(
+    served: &Served,
+    gate: &Gate,
+    publish: impl Fn(),
+    lost: impl Fn() -> u64,
+    is_read: impl Fn() -> bool,
+) {
+    let mut burst = 10_000;
+    while lost() == 0 {
+        assert!(burst < 200_000, "nothing is ever lost");
+        gate.close();
+        (0..burst).for_each(|_| publish());
+        reach(&served.main);
+        gate.open();
+        eventually("it loses something, or has read it all", || lost() > 0 || is_read());
+        burst *= 2;
+    }
+}
+
 #[test]
 fn gap_in_what_must_not_be_lost_takes_a_new_snapshot_that_puts_only_what_is_new() {
     let mut options = RpcServiceOptions::default();
@@ -133,22 +156,14 @@ fn gap_in_what_must_not_be_lost_takes_a_new_snapshot_that_puts_only_what_is_new(
     let served = Served::with_options(options);
     served.ctp.trade("before");
     let (client, gate, seen) = stuck_client(&served, small_inbox());
-    gate.close();
-    let mut count = 0;
-    // Until both kernels' buffers, the inbox and the log are full, and it lags by more than a log.
-    while served.service.stats().server.machine.publisher.lost == 0 {
-        served.ctp.trade(&count.to_string());
-        count += 1;
-        if count % 2_000 == 0 {
-            // It may be given a gap only when it reads on.
-            gate.open();
-            std::thread::sleep(Duration::from_millis(20));
-            gate.close();
-        }
-        assert!(count < 200_000, "nothing is ever lost");
-    }
-    gate.open();
-    let all = count + 1;
+    let count = Cell::new(0);
+    let publish = || {
+        served.ctp.trade(&count.get().to_string());
+        count.set(count.get() + 1);
+    };
+    let lost = || served.service.stats().server.machine.publisher.lost;
+    flood(&served, &gate, publish, lost, || seen.lock().unwrap().trades.len() > count.get());
+    let all = count.get() + 1;
     eventually("every trade", || seen.lock().unwrap().trades.len() == all);
     eventually("it is live", || client.rpc.state() == GatewayState::Live);
     let status = client.rpc.status();
@@ -171,19 +186,14 @@ fn gap_in_ticks_is_counted_and_takes_no_snapshot() {
         client.main.subscribe(&SubscribeRequest::new(symbol, SHFE), "RPC").unwrap();
     }
     eventually("ticks are in force", || client.rpc.status().ticks_live);
-    gate.close();
-    let mut count = 0;
-    while served.service.stats().ticks_stream.lost == 0 {
-        count += 1;
-        served.ctp.tick("rb2410", f64::from(count));
-        if count % 5_000 == 0 {
-            gate.open();
-            std::thread::sleep(Duration::from_millis(20));
-            gate.close();
-        }
-        assert!(count < 500_000, "nothing is ever lost");
-    }
-    gate.open();
+    let count = Cell::new(0.0);
+    let publish = || {
+        count.set(count.get() + 1.0);
+        served.ctp.tick("rb2410", count.get());
+    };
+    let lost = || served.service.stats().ticks_stream.lost;
+    let newest = || client.main.oms().tick("rb2410.SHFE").map(|tick| tick.last_price);
+    flood(&served, &gate, publish, lost, || newest() == Some(count.get()));
     served.ctp.tick("rb2410", -1.0);
     served.ctp.tick("cu2410", -1.0);
     client.hear(

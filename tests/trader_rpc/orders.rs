@@ -141,6 +141,53 @@ fn closing_leaves_unknown_orders_to_the_venue() {
     let client = hasty(&served);
     served.ctp.before_send.close();
     send_in_vain(&client, "grid");
+    let sent_as = client.rpc.unknown_orders().pop().unwrap().sent_as;
     client.rpc.close();
     assert_eq!(settlement(&client), Settlement::AskVenue);
+    let said = client.hear_log("may be placed: closed before the server could say, ask the venue");
+    assert!(said.msg.contains(&sent_as), "{}", said.msg);
+    client.hear_type(&settled_event_type("RPC"));
+    // Once it is connected again, the venue's report tells.
+    served.ctp.before_send.open();
+    let setting = Setting::new().with("rep_address", &*client.address);
+    client.main.connect(&setting, "RPC").unwrap();
+    client.hear_log("was placed as RPC.CTP.1");
+    assert_eq!(settlement(&client), Settlement::Placed("RPC.CTP.1".into()));
+}
+
+#[test]
+fn order_that_was_said_not_to_be_placed_and_is_reported_ends_up_as_the_venue_says() {
+    let served = Served::new();
+    let (first, second) = (hasty(&served), hasty(&served));
+    served.ctp.before_send.close();
+    send_in_vain(&first, "first");
+    served.ctp.before_send.wait_until_somebody_waits();
+    send_in_vain(&second, "second");
+    served.ctp.before_send.open();
+    assert_eq!(settlement(&second), Settlement::NotPlaced);
+    // The venue has it by another way.
+    let sent_as = second.rpc.unknown_orders().pop().unwrap().sent_as;
+    let order = OrderData { reference: sent_as, ..OrderData::new("CTP", "rb2410", SHFE, "7") };
+    served.ctp.context.on_order(order).unwrap();
+    second.hear_log("was said not to be placed, and was placed as RPC.CTP.7");
+    assert_eq!(settlement(&second), Settlement::Placed("RPC.CTP.7".into()));
+}
+
+#[test]
+fn report_that_comes_before_its_order_is_given_up_settles_it_whoever_is_asked() {
+    let served = Served::new();
+    let client = Client::live_with(&served, Setting::new().with("request_timeout_ms", 10_000));
+    served.ctp.before_send.close();
+    let sent = client.main.clone();
+    let sending = std::thread::spawn(move || sent.send_order(&order("rb2410", "grid"), "RPC"));
+    served.ctp.before_send.wait_until_somebody_waits();
+    let sent_as = served.ctp.asked.lock().unwrap().clone();
+    let order = OrderData { reference: sent_as, ..OrderData::new("CTP", "rb2410", SHFE, "7") };
+    served.ctp.context.on_order(order).unwrap();
+    client.hear_type("eOrder.RPC.CTP.7");
+    // The server is gone before it can be asked, and nobody reports it again.
+    served.service.stop();
+    let Err(SendError::Unknown(_)) = sending.join().unwrap() else { panic!("its answer was lost") };
+    assert_eq!(settlement(&client), Settlement::Placed("RPC.CTP.7".into()));
+    served.ctp.before_send.open();
 }

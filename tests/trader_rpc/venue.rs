@@ -60,10 +60,14 @@ pub struct Venue {
     pub orders: Mutex<HashMap<String, OrderData>>,
     pub quotes: Mutex<HashMap<String, QuoteData>>,
     pub subscribed: Mutex<HashSet<String>>,
+    /// The reference of the order that came last.
+    pub asked: Mutex<String>,
     /// Where orders wait before they are placed.
     pub before_send: Gate,
     /// Where histories wait.
     pub before_history: Gate,
+    /// Where subscriptions wait.
+    pub before_subscribe: Gate,
 }
 
 impl Venue {
@@ -74,8 +78,10 @@ impl Venue {
             orders: Mutex::default(),
             quotes: Mutex::default(),
             subscribed: Mutex::default(),
+            asked: Mutex::default(),
             before_send: Gate::default(),
             before_history: Gate::default(),
+            before_subscribe: Gate::default(),
         }
     }
 
@@ -123,9 +129,11 @@ impl Gateway for Venue {
     fn close(&self) {
         self.before_send.open();
         self.before_history.open();
+        self.before_subscribe.open();
     }
 
     fn subscribe(&self, request: &SubscribeRequest) -> Result<(), Refusal> {
+        self.before_subscribe.pass();
         if !self.symbols.contains(&&*request.symbol) {
             return Err(Refusal::UnknownContract(request.vt_symbol()));
         }
@@ -134,6 +142,7 @@ impl Gateway for Venue {
     }
 
     fn send_order(&self, request: &OrderRequest) -> Result<String, SendError> {
+        *self.asked.lock().unwrap() = request.reference.clone();
         self.before_send.pass();
         if request.volume > 1_000.0 {
             return Err(Refusal::Rejected("too much".into()).into());

@@ -190,7 +190,8 @@ impl TradingClient {
     /// The server cannot be asked, or what is here does not become what is there.
     pub fn statement(&self, patience: Duration) -> Result<Statement, Trouble> {
         let client = RpcClient::connect(&self.address)?;
-        let snapshot = client.call(functions::SNAPSHOT, &())?;
+        let there = client.call(functions::GET_ALL_ACCOUNTS, &())?;
+        let held_there = client.call(functions::GET_ALL_POSITIONS, &())?;
         client.stop();
         let deadline = Instant::now() + patience;
         loop {
@@ -198,8 +199,8 @@ impl TradingClient {
             let is_same = account
                 .iter()
                 .map(|account| (account.balance, account.frozen))
-                .eq(snapshot.accounts.iter().map(|account| (account.balance, account.frozen)))
-                && volumes(&positions) == volumes(&snapshot.positions);
+                .eq(there.iter().map(|account| (account.balance, account.frozen)))
+                && volumes(&positions) == volumes(&held_there);
             match account.first().filter(|_| is_same) {
                 Some(account) => return Ok(self.statement_with(account, &positions)),
                 None if Instant::now() >= deadline => {

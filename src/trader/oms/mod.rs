@@ -24,7 +24,8 @@ pub(super) use latest::Latest;
 ///
 /// The last event of an id rules, whatever its record says of time. Records are shared, not copied. Lists are in the
 /// order in which the ids first came. Beyond [`OmsEngine::DEFAULT_MAX_RECORDS`] ids of one kind the one that came first is
-/// forgotten, counted ([`OmsEngine::forgotten`]) and logged; active orders and quotes are counted by themselves.
+/// forgotten, counted ([`OmsEngine::forgotten`]) and logged. Orders and quotes that are active never are, however many:
+/// what may still trade is limited by the venues. Of those that are finished the one goes that was finished first.
 ///
 /// A handle: clones are the same books.
 #[derive(Clone)]
@@ -40,8 +41,6 @@ struct Books {
     accounts: Latest<AccountData>,
     contracts: Latest<ContractData>,
     quotes: Latest<QuoteData>,
-    active_orders: Latest<OrderData>,
-    active_quotes: Latest<QuoteData>,
     forgotten: u64,
 }
 
@@ -54,7 +53,7 @@ impl OmsEngine {
         Self::with_max_records(events, Self::DEFAULT_MAX_RECORDS)
     }
 
-    /// Books that keep so many ids of one kind; 0 counts as 1.
+    /// Books that keep so many ids of one kind, beside orders and quotes that are active; 0 counts as 1.
     pub fn with_max_records(events: &EventEngine, max_records: usize) -> Self {
         let books = Arc::new(RwLock::new(Books::new(max_records.max(1))));
         let types = [
@@ -82,8 +81,7 @@ impl OmsEngine {
 
     /// An order, by `vt_orderid`.
     pub fn order(&self, vt_orderid: &str) -> Option<Arc<OrderData>> {
-        let books = self.read();
-        books.active_orders.find(vt_orderid).or_else(|| books.orders.find(vt_orderid))
+        self.read().orders.find(vt_orderid)
     }
 
     /// A trade, by `vt_tradeid`.
@@ -108,8 +106,7 @@ impl OmsEngine {
 
     /// A quote, by `vt_quoteid`.
     pub fn quote(&self, vt_quoteid: &str) -> Option<Arc<QuoteData>> {
-        let books = self.read();
-        books.active_quotes.find(vt_quoteid).or_else(|| books.quotes.find(vt_quoteid))
+        self.read().quotes.find(vt_quoteid)
     }
 
     /// The last tick of each contract.
@@ -150,13 +147,13 @@ impl OmsEngine {
     /// The orders that may still trade, of one contract if a `vt_symbol` is given.
     pub fn active_orders(&self, vt_symbol: Option<&str>) -> Vec<Arc<OrderData>> {
         let is_wanted = |order: &OrderData| vt_symbol.is_none_or(|wanted| order.vt_symbol() == wanted);
-        self.read().active_orders.select(is_wanted)
+        self.read().orders.select_needed(is_wanted)
     }
 
     /// The quotes that may still trade, of one contract if a `vt_symbol` is given.
     pub fn active_quotes(&self, vt_symbol: Option<&str>) -> Vec<Arc<QuoteData>> {
         let is_wanted = |quote: &QuoteData| vt_symbol.is_none_or(|wanted| quote.vt_symbol() == wanted);
-        self.read().active_quotes.select(is_wanted)
+        self.read().quotes.select_needed(is_wanted)
     }
 
     /// Records that had to go because there were too many ids of their kind.
@@ -179,14 +176,12 @@ impl Books {
     fn new(max_records: usize) -> Self {
         Books {
             ticks: Latest::new(max_records),
-            orders: Latest::new(max_records),
+            orders: Latest::keeping(max_records, OrderData::is_active),
             trades: Latest::new(max_records),
             positions: Latest::new(max_records),
             accounts: Latest::new(max_records),
             contracts: Latest::new(max_records),
-            quotes: Latest::new(max_records),
-            active_orders: Latest::new(max_records),
-            active_quotes: Latest::new(max_records),
+            quotes: Latest::keeping(max_records, QuoteData::is_active),
             forgotten: 0,
         }
     }
@@ -194,20 +189,12 @@ impl Books {
     fn enter(&mut self, event: &Event) {
         let forgotten = match event {
             Event::Tick(tick) => self.ticks.put(&tick.vt_symbol(), Arc::clone(tick)),
-            Event::Order(order) => {
-                let id = order.vt_orderid();
-                enter_active(&mut self.active_orders, &id, order, order.is_active())
-                    + self.orders.put(&id, Arc::clone(order))
-            }
+            Event::Order(order) => self.orders.put(&order.vt_orderid(), Arc::clone(order)),
             Event::Trade(trade) => self.trades.put(&trade.vt_tradeid(), Arc::clone(trade)),
             Event::Position(position) => self.positions.put(&position.vt_positionid(), Arc::clone(position)),
             Event::Account(account) => self.accounts.put(&account.vt_accountid(), Arc::clone(account)),
             Event::Contract(contract) => self.contracts.put(&contract.vt_symbol(), Arc::clone(contract)),
-            Event::Quote(quote) => {
-                let id = quote.vt_quoteid();
-                enter_active(&mut self.active_quotes, &id, quote, quote.is_active())
-                    + self.quotes.put(&id, Arc::clone(quote))
-            }
+            Event::Quote(quote) => self.quotes.put(&quote.vt_quoteid(), Arc::clone(quote)),
             Event::Timer | Event::Log(_) | Event::Custom(_) => 0,
         };
         if forgotten > 0 && self.forgotten == 0 {
@@ -215,14 +202,5 @@ impl Books {
             log::warn!("records-forgotten: more ids of {event_type} than are kept");
         }
         self.forgotten += forgotten;
-    }
-}
-
-fn enter_active<T>(active: &mut Latest<T>, id: &str, record: &Arc<T>, is_active: bool) -> u64 {
-    if is_active {
-        active.put(id, Arc::clone(record))
-    } else {
-        active.remove(id);
-        0
     }
 }

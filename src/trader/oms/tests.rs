@@ -119,9 +119,23 @@ fn active_order_outlives_the_finished_ones_that_push_it_out() {
     let mut events = [order("old", "rb", Status::NotTraded)].to_vec();
     events.extend((0..5).map(|n| order(&std::format!("{n}"), "rb", Status::AllTraded)));
     let oms = books_after(3, events);
-    assert_eq!(ids(&oms.orders()), ["2", "3", "4"]);
-    assert_eq!(oms.forgotten(), 3);
+    assert_eq!(ids(&oms.orders()), ["old", "2", "3", "4"]);
+    assert_eq!(oms.forgotten(), 2);
     assert_eq!(ids(&oms.active_orders(None)), ["old"]);
     assert!(oms.order("CTP.old").is_some_and(|order| order.is_active()));
     assert_eq!(oms.order("CTP.0"), None);
+}
+
+#[test]
+fn active_orders_are_all_there_however_many_and_whatever_came_after_them() {
+    let active = (0..10).map(|n| order(&std::format!("rests {n}"), "rb", Status::NotTraded));
+    let finished = (0..10).map(|n| order(&std::format!("{n}"), "rb", Status::Cancelled));
+    let traded = (3..10).map(|n| order(&std::format!("rests {n}"), "rb", Status::AllTraded));
+    let oms = books_after(2, active.clone().chain(finished.clone()));
+    assert_eq!(oms.active_orders(None).len(), 10);
+    assert_eq!(oms.orders().len(), 12);
+    let oms = books_after(2, active.chain(finished).chain(traded));
+    assert_eq!(ids(&oms.orders()), ["rests 0", "rests 1", "rests 2", "rests 8", "rests 9"]);
+    assert_eq!(ids(&oms.active_orders(Some("rb.SHFE"))), ["rests 0", "rests 1", "rests 2"]);
+    assert_eq!(oms.forgotten(), 8 + 7);
 }

@@ -92,6 +92,15 @@ pub(super) enum Ledger {
     File(LedgerFile),
 }
 
+/// Why a line was not written.
+#[derive(Debug)]
+pub(super) struct AppendError {
+    pub(super) error: io::Error,
+    /// The line, or a part of it, may still be there, because it could not be cut off: what it says counts in the next
+    /// life of the ledger if it is whole, and never if it can be cut off before.
+    pub(super) may_be_there: bool,
+}
+
 /// An open ledger. The file is locked for as long as it is.
 #[derive(Debug)]
 pub(super) struct LedgerFile {
@@ -99,6 +108,23 @@ pub(super) struct LedgerFile {
     /// Bytes up to the end of the last whole line.
     len: u64,
     syncs: bool,
+    #[cfg(test)]
+    fault: Fault,
+}
+
+/// What a disk is to fail at.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fault(pub(super) &'static [&'static str]);
+
+#[cfg(test)]
+impl Fault {
+    fn check(self, step: &str) -> io::Result<()> {
+        match self.0.contains(&step) {
+            true => Err(io::Error::other("as it was told")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl LedgerFile {
@@ -129,12 +155,18 @@ impl LedgerFile {
             applied.map_err(|problem| LedgerError::Inconsistent { path: path.into(), line, problem })?;
         }
         let (len, torn_bytes) = (lines.len, lines.torn_bytes);
-        let mut ledger = LedgerFile { file, len, syncs };
+        let mut ledger = LedgerFile {
+            file,
+            len,
+            syncs,
+            #[cfg(test)]
+            fault: Fault::default(),
+        };
         if torn_bytes > 0 {
             ledger.cut().map_err(io)?;
         }
         if terms.is_none() {
-            ledger.append(exchange.terms()).map_err(io)?;
+            ledger.append(exchange.terms()).map_err(|failed| io(failed.error))?;
         }
         Ok((ledger, torn_bytes))
     }
@@ -143,37 +175,61 @@ impl LedgerFile {
     /// not undo it; on the disk, if the ledger syncs.
     ///
     /// # Errors
-    /// A disk that is full, for one. A part that was written is cut off again, now or before the next line.
-    pub(super) fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(line)?;
+    /// A disk that is full, for one. A part that was written is cut off again, now or before the next line; until that
+    /// could be done no other line is written, and whether this one counts is not known.
+    pub(super) fn append(&mut self, line: &impl Serialize) -> Result<(), AppendError> {
+        let certainly_not = |error| AppendError { error, may_be_there: false };
+        let mut bytes = serde_json::to_vec(line).map_err(|error| certainly_not(error.into()))?;
         bytes.push(b'\n');
-        if self.file.metadata()?.len() != self.len {
-            self.cut()?; // What a failed write has left.
+        self.cut_rest().map_err(certainly_not)?; // What a failed write has left.
+        match self.write(&bytes) {
+            Ok(()) => {
+                self.len += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) => Err(AppendError { error, may_be_there: self.cut_rest().is_err() }),
         }
-        let written = self.file.write_all(&bytes).and_then(|()| match self.syncs {
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        #[cfg(test)]
+        self.fault.check("sync")?;
+        match self.syncs {
             true => self.file.sync_data(),
             false => Ok(()),
-        });
-        match written {
-            Ok(()) => self.len += bytes.len() as u64,
-            Err(_) => drop(self.cut()), // Should it fail, it is tried again before the next line.
         }
-        written
+    }
+
+    /// Cuts off what is behind the last whole line, if there is anything.
+    fn cut_rest(&mut self) -> io::Result<()> {
+        match self.file.metadata()?.len() == self.len {
+            true => Ok(()),
+            false => self.cut(),
+        }
     }
 
     /// One that nothing can be written to.
     #[cfg(test)]
     pub(super) fn broken(path: &Path) -> io::Result<Self> {
-        Ok(LedgerFile { file: File::open(path)?, len: 0, syncs: false })
+        Ok(LedgerFile { file: File::open(path)?, len: 0, syncs: false, fault: Fault::default() })
+    }
+
+    /// Makes the disk fail from now on, after a line was written: at the sync, and at the cut if that is to fail too.
+    #[cfg(test)]
+    pub(super) fn fail(&mut self, fault: Fault) {
+        self.fault = fault;
     }
 
     fn cut(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        self.fault.check("cut")?;
         self.file.set_len(self.len) // What is appended goes to the end, wherever that is.
     }
 }
 
 impl Ledger {
-    pub(super) fn append(&mut self, entry: &LedgerEntry) -> io::Result<()> {
+    pub(super) fn append(&mut self, entry: &LedgerEntry) -> Result<(), AppendError> {
         match self {
             Ledger::Memory => Ok(()),
             Ledger::File(file) => file.append(entry),

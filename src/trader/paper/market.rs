@@ -45,6 +45,8 @@ pub(super) struct Asked {
     /// `None` for an order at the market.
     pub(super) limit: Option<i64>,
     pub(super) volume: i64,
+    /// What does not trade at once stays in the book.
+    pub(super) rests: bool,
 }
 
 /// What the orders that rest here bind.
@@ -125,7 +127,7 @@ impl Market {
             let volume = request.volume;
             return Err(Reject::NotHeld { volume, free: self.lots.value(free) });
         }
-        Ok(Asked { side, effect, limit, volume })
+        Ok(Asked { side, effect, limit, volume, rests: request.order_type == OrderType::Limit })
     }
 
     /// What an order of this offset does to the position.
@@ -175,7 +177,7 @@ impl Market {
         terms: &Terms,
         orders: &[Order],
     ) -> f64 {
-        let rests = asked.limit.map(|limit| (limit, execution.left));
+        let rests = asked.limit.filter(|_| asked.rests).map(|limit| (limit, execution.left));
         let parts = execution.matches.iter().map(|part| (part.price, part.volume)).chain(rests);
         let mut covered = match asked.effect {
             Effect::Open => 0,

@@ -75,6 +75,9 @@
 //! account. A line that was not written to its end counts for nothing and is cut off. The system may lose the newest
 //! lines if the machine itself fails, unless `fsync` is set.
 //!
+//! A request whose line cannot be written is refused. If the line cannot be cut off again either, it may be there in the
+//! next life: then the outcome is [unknown](SendError::Unknown), and nothing more is taken until it could be cut off.
+//!
 //! Orders and trades stay in memory, some 1 KiB each; from a million together no more orders are taken.
 //!
 //! # The same again
@@ -109,7 +112,8 @@ pub use ledger::{read_ledger, LedgerContent, LedgerError};
 
 use super::{
     CancelRequest, ContractData, Event, Exchange as Venue, Gateway, GatewayContext, HandlerId, LogData,
-    LogLevel, OrderRequest, Refusal, SendError, Setting, SubscribeRequest, TickData, EVENT_TIMER,
+    LogLevel, OrderRequest, OutcomeUnknown, Refusal, Resolution, SendError, Setting, SubscribeRequest,
+    TickData, EVENT_TIMER,
 };
 use exchange::Exchange;
 use ledger::{Ledger, LedgerFile};
@@ -178,12 +182,16 @@ impl PaperExchange {
     ///
     /// # Errors
     /// The exchange is not connected, does not trade the contract, cannot write its ledger, or the event engine has had no
-    /// room for long. Nothing has traded then; a later tick may be handed in.
+    /// room for long. Nothing has traded then, unless the ledger could not be cut back to before it: then what would have
+    /// traded may count in its next life. A later tick may be handed in.
     pub fn handle_tick(&self, tick: TickData) -> Result<(), Refusal> {
         self.inner.with_open(|open, events| {
             let plan = open.exchange.plan_tick(&tick)?;
             let market = open.exchange.market_of(&tick.symbol, tick.exchange)?;
-            open.write(&plan)?;
+            open.write(&plan).map_err(|error| match error {
+                SendError::Refused(why) => why,
+                SendError::Unknown(unknown) => Refusal::NotSent(format!("{unknown}")),
+            })?;
             open.exchange.note(&tick);
             if open.subscribed.contains(&market) {
                 let gateway_name = self.inner.context.gateway_name().into();
@@ -192,6 +200,17 @@ impl PaperExchange {
             open.exchange.carry_out(plan, events);
             Ok(())
         })
+    }
+
+    /// Reports that the event engine had no room for yet. They are put in their order, as soon as there is.
+    pub fn waiting_reports(&self) -> usize {
+        self.inner.outbox.len()
+    }
+
+    /// Reports that reached nobody, because the event engine was stopped before this exchange was closed. What they say
+    /// has happened all the same: it is in the ledger.
+    pub fn dropped_reports(&self) -> u64 {
+        self.inner.outbox.dropped()
     }
 
     fn report_all(&self) -> Result<(), Refusal> {
@@ -220,11 +239,19 @@ impl Gateway for PaperExchange {
         self.report_all()
     }
 
+    /// Reports what there is still to report, and ends. What the event engine has no room for in time waits for the next
+    /// connect; [`PaperExchange::waiting_reports`] says how much.
     fn close(&self) {
         let open = self.inner.lock().take();
         if let Some(open) = open {
-            self.inner.context.event_engine().unregister(open.timer);
-            self.inner.outbox.flush(self.inner.context.event_engine());
+            let engine = self.inner.context.event_engine();
+            engine.unregister(open.timer);
+            let left = self.inner.outbox.flush_last(engine);
+            if left > 0 {
+                log::warn!(
+                    "events-wait: {left} reports of an exchange that is closed, until it is connected again"
+                );
+            }
         }
     }
 
@@ -236,7 +263,7 @@ impl Gateway for PaperExchange {
     }
 
     fn send_order(&self, request: &OrderRequest) -> Result<String, SendError> {
-        let orderid = self.inner.with_open(|open, events| {
+        let orderid = self.inner.with_open::<u64, SendError>(|open, events| {
             let plan = open.exchange.plan_order(request)?;
             let placed = plan.entry.placed.as_ref().map(|placed| placed.order);
             open.write(&plan)?;
@@ -247,12 +274,12 @@ impl Gateway for PaperExchange {
     }
 
     fn cancel_order(&self, request: &CancelRequest) -> Result<(), SendError> {
-        Ok(self.inner.with_open(|open, events| {
+        self.inner.with_open(|open, events| {
             let plan = open.exchange.plan_cancel(request)?;
             open.write(&plan)?;
             open.exchange.carry_out(plan, events);
             Ok(())
-        })?)
+        })
     }
 
     fn query_account(&self) -> Result<(), Refusal> {
@@ -281,16 +308,16 @@ impl Gateway for PaperExchange {
 
 impl Inner {
     /// Does something with the connected exchange, and then reports what came of it.
-    fn with_open<T>(
+    fn with_open<T, E: From<Refusal>>(
         &self,
-        act: impl FnOnce(&mut Open, &mut Vec<Event>) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        act: impl FnOnce(&mut Open, &mut Vec<Event>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let done = {
             let mut open = self.lock();
             let open = open.as_mut().ok_or(Refusal::NotConnected)?;
             if self.outbox.len() >= MAX_WAITING_EVENTS {
                 let why = format!("{MAX_WAITING_EVENTS} events wait for room in the event engine");
-                return Err(Refusal::NotSent(why));
+                return Err(Refusal::NotSent(why).into());
             }
             let mut events = Vec::new();
             let done = act(open, &mut events);
@@ -341,12 +368,17 @@ impl Inner {
 
 impl Open {
     /// Writes down what is to happen. Only then may it happen.
-    fn write(&mut self, plan: &Plan) -> Result<(), Refusal> {
+    fn write(&mut self, plan: &Plan) -> Result<(), SendError> {
         if plan.entry.is_empty() {
             return Ok(());
         }
-        let written = self.ledger.append(&plan.entry);
-        written.map_err(|error| Refusal::NotSent(format!("the ledger cannot be written: {error}")))
+        self.ledger.append(&plan.entry).map_err(|failed| {
+            let why = format!("the ledger cannot be written: {}", failed.error);
+            match failed.may_be_there {
+                false => Refusal::NotSent(why).into(),
+                true => OutcomeUnknown { why, resolution: Resolution::AskVenue }.into(),
+            }
+        })
     }
 }
 

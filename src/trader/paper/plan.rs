@@ -108,7 +108,7 @@ impl Exchange {
             }
             fills.push(order, part.price, part.volume);
         }
-        let is_over = execution.left > 0 && request.order_type != OrderType::Limit;
+        let is_over = execution.left > 0 && !asked.rests;
         let placed = PlacedOrder {
             order,
             contract: market.contract.vt_symbol(),

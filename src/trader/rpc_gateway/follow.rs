@@ -8,7 +8,8 @@
 //!
 //! The subscription is in force before the snapshot is asked for, so P lies behind its beginning. While the snapshot is
 //! taken nothing is read: messages wait in the subscription's inbox, then in the server's log. If that is not enough, they
-//! are lost and the stream says so: then the snapshot is taken anew. What a snapshot has and the messages below P are the
+//! are lost and the stream says so: then the snapshot is taken anew. It comes in pages, all of one moment; if the server
+//! has dropped it before the last one, it is taken anew too. What a snapshot has and the messages below P are the
 //! same thing, so these are passed over. Log lines and applications' events are in no snapshot: they always go on.
 
 use std::collections::HashMap;
@@ -18,18 +19,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-use super::mirror::{Mirror, Present};
+use super::mirror::Present;
 use super::names::REMOTE_GATEWAY;
 use super::session::Session;
+use super::snapshot::Snapshot;
 use super::GatewayState;
-use crate::rpc::{self, CallOptions, Lost, Subscription};
-use crate::trader::functions::{self, Snapshot};
+use crate::rpc::{self, Lost, Subscription};
 use crate::trader::{Event, LogLevel, PutError};
 
 /// Follows the main stream of one session.
 pub(super) struct Follower {
     events: Subscription<Event>,
-    mirror: Mirror,
     /// The gateway of the server behind the positions in each contract, or `None` once it was said that there are two.
     holders: HashMap<String, Option<String>>,
     /// State below it was in the snapshot.
@@ -52,14 +52,13 @@ const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at what is to be done without an event: ticks that were refused are asked for again.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// The event engine here has been stopped: there is nobody left to follow for.
+/// The event engine here has been stopped, or the session was closed: there is nobody left to follow for.
 struct Over;
 
 impl Follower {
     pub(super) fn new(events: Subscription<Event>) -> Self {
         Follower {
             events,
-            mirror: Mirror::new(),
             holders: HashMap::new(),
             floor: 0,
             needs_snapshot: true,
@@ -123,7 +122,7 @@ impl Follower {
                 status.say(LogLevel::Warning, msg);
             }
             rpc::Event::Undecodable { topic, .. } => {
-                status.count(|status| status.undecodable += 1);
+                session.count(|status| status.undecodable += 1);
                 let count = status.status().undecodable;
                 // The first, and then ever more rarely.
                 if count.is_power_of_two() {
@@ -134,9 +133,10 @@ impl Follower {
                 }
             }
             rpc::Event::GaveUp(cause) => {
-                let why = format!("gave up ({cause:?})");
-                session.show(GatewayState::Disconnected, LogLevel::Error, &why);
-                status.say(LogLevel::Error, why);
+                session.give_up();
+                let why = "no events any more: gave up, it has to be told to connect again";
+                session.show(GatewayState::Disconnected, LogLevel::Error, why);
+                status.say(LogLevel::Error, format!("{why} ({cause:?})"));
             }
             _ => {}
         }
@@ -144,9 +144,8 @@ impl Follower {
     }
 
     fn handle_lost(&mut self, session: &Session, after: u64, lost: Lost) {
-        let status = &session.shared.status;
         let (Lost::Exact(count) | Lost::AtMost(count)) = lost;
-        status.count(|status| status.lost_events += count);
+        session.count(|status| status.lost_events += count);
         if !self.needs_snapshot && after > self.floor {
             self.needs_snapshot = true;
             self.retry_at = None;
@@ -171,10 +170,8 @@ impl Follower {
         }
         let Some(event) = self.admit(session, event) else { return Ok(()) };
         // A gateway that has connected again reports the day's trades again. A trade that was put is not put twice.
-        if matches!(event, Event::Trade(_)) && !self.mirror.is_news(&event) {
-            return Ok(());
-        }
-        self.put(session, event)
+        let if_news = matches!(event, Event::Trade(_));
+        self.put(session, event, if_news).map(drop)
     }
 
     /// Takes a snapshot if one is needed, and sees to what else the server has not been told in this life.
@@ -192,7 +189,7 @@ impl Follower {
                 let is_time = self.looked.is_none_or(|looked| looked.elapsed() >= IDLE);
                 if session.shared.subscriptions.take_changed() || is_time {
                     self.looked = Some(Instant::now());
-                    session.renew_subscriptions(epoch);
+                    session.renew_soon(epoch);
                 }
             }
             _ => {}
@@ -204,8 +201,7 @@ impl Follower {
         let status = &session.shared.status;
         session.show(GatewayState::Snapshotting, LogLevel::Info, "connected, taking a snapshot");
         self.retry_at = Some(Instant::now() + SNAPSHOT_RETRY);
-        let snapshot = session.client.call_with(functions::SNAPSHOT, &(), CallOptions::new().idempotent());
-        let snapshot = match snapshot {
+        let snapshot = match Snapshot::fetch(session) {
             Ok(snapshot) => snapshot,
             Err(_) if session.is_closed() => return Err(Over),
             Err(error) => {
@@ -221,33 +217,31 @@ impl Follower {
     }
 
     fn apply(&mut self, session: &Arc<Session>, snapshot: Snapshot) -> Result<(), Over> {
-        let Snapshot { epoch, position, contracts, accounts, positions, orders, trades, quotes } = snapshot;
-        contracts.iter().for_each(|contract| session.add_route(contract));
+        let Snapshot { epoch, position, left_out, records } = snapshot;
         self.needs_snapshot = false;
         self.floor = position;
         self.retry_at = None;
-        let events = contracts.into_iter().map(Event::from);
-        let events = events.chain(accounts.into_iter().map(Event::from));
-        let events = events.chain(positions.into_iter().map(Event::from));
-        let events = events.chain(orders.into_iter().map(Event::from));
-        let events = events.chain(trades.into_iter().map(Event::from));
-        let events = events.chain(quotes.into_iter().map(Event::from));
         let (mut all, mut news) = (0_u64, 0_u64);
         let mut present = Present::default();
-        for event in events {
+        for event in records {
+            if let Event::Contract(contract) = &event {
+                session.add_route(contract);
+            }
             let Some(event) = self.admit(session, event) else { continue };
             all += 1;
             present.note(&event);
-            if self.mirror.is_news(&event) {
-                news += 1;
-                self.put(session, event)?;
-            }
+            news += u64::from(self.put(session, event, true)?);
             if self.needs_snapshot {
                 return Ok(()); // There is no room here for the rest either.
             }
         }
         self.tell_missing(session, &present);
-        session.shared.status.count(|status| {
+        if left_out > 0 {
+            let msg =
+                format!("the server has {left_out} records that are too large to be sent: not known here");
+            session.shared.status.say(LogLevel::Error, msg);
+        }
+        session.count(|status| {
             status.snapshots += 1;
             status.epoch = Some(epoch);
         });
@@ -259,9 +253,9 @@ impl Follower {
     /// What was known here and the server no longer knows is not true any more, or not known there yet. Nobody here can
     /// tell which, so it stays as it is and is named.
     fn tell_missing(&mut self, session: &Session, present: &Present) {
-        let missing = self.mirror.take_missing(present);
+        let missing = session.shared.mirror().take_missing(present, |event| session.would_know(event));
         let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-        session.shared.status.count(|status| status.missing = count);
+        session.count(|status| status.missing = count);
         if missing.is_empty() {
             return;
         }
@@ -283,7 +277,9 @@ impl Follower {
             }
             _ => None,
         };
-        settled.iter().for_each(|order| session.announce(order));
+        if let Some((order, before)) = settled {
+            session.shared.announce(&order, Some(before));
+        }
         if !session.setting.wants_everything() && !session.setting.wants(&event.specific_type()) {
             return None;
         }
@@ -306,24 +302,38 @@ impl Follower {
         session.shared.status.say(LogLevel::Warning, msg);
     }
 
-    /// Puts an event. If it finds no room, a snapshot has to make up for it.
-    fn put(&mut self, session: &Session, event: Event) -> Result<(), Over> {
+    /// Puts an event, or only if it is news. If it finds no room, a snapshot has to make up for it. Says whether it was
+    /// put.
+    ///
+    /// The mirror is locked over the put, which may wait for room: with it the session that was closed and the one after
+    /// it take turns, so that the old one puts nothing behind the new one's first word. Nobody else takes that lock.
+    fn put(&mut self, session: &Session, event: Event, if_news: bool) -> Result<bool, Over> {
+        let mut mirror = session.shared.mirror();
+        if session.is_closed() {
+            return Err(Over);
+        }
+        if if_news && !mirror.is_news(&event) {
+            return Ok(false);
+        }
         match session.shared.context.on_event(event.clone()) {
             Ok(()) => {
-                self.mirror.enter(&event);
-                Ok(())
+                mirror.enter(&event);
+                Ok(true)
             }
             Err(PutError::Stopped) => Err(Over),
             Err(PutError::Full { .. }) => {
-                let status = &session.shared.status;
-                status.count(|status| status.refused_here += 1);
-                if !is_state(&event) {
-                    return Ok(());
+                drop(mirror);
+                session.count(|status| status.refused_here += 1);
+                if is_state(&event) {
+                    self.needs_snapshot = true;
+                    self.retry_at = Some(Instant::now() + SNAPSHOT_RETRY);
+                    session.show(
+                        GatewayState::Snapshotting,
+                        LogLevel::Error,
+                        "the event engine here is full",
+                    );
                 }
-                self.needs_snapshot = true;
-                self.retry_at = Some(Instant::now() + SNAPSHOT_RETRY);
-                session.show(GatewayState::Snapshotting, LogLevel::Error, "the event engine here is full");
-                Ok(())
+                Ok(false)
             }
         }
     }

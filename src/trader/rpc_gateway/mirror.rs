@@ -1,4 +1,5 @@
-//! What a gateway has put on the event engine, so that a later snapshot puts only what is new.
+//! What a gateway has put on the event engine, so that a later snapshot puts only what is new. It outlives connections: who
+//! closes and connects again is told only what has changed meanwhile.
 
 use std::collections::HashSet;
 use std::string::String;
@@ -18,7 +19,8 @@ const KINDS: usize = 6;
 
 impl Mirror {
     pub(super) fn new() -> Self {
-        Mirror { kinds: core::array::from_fn(|_| Latest::new(OmsEngine::DEFAULT_MAX_RECORDS)) }
+        // Nothing that matters is forgotten, or nobody would be told when it is missing.
+        Mirror { kinds: core::array::from_fn(|_| Latest::keeping(OmsEngine::DEFAULT_MAX_RECORDS, matters)) }
     }
 
     /// Whether an event says anything that has not been put.
@@ -33,11 +35,16 @@ impl Mirror {
         }
     }
 
-    /// Takes out what matters, was put, and is not among these: active orders and quotes, and positions.
-    pub(super) fn take_missing(&mut self, present: &Present) -> Vec<Event> {
+    /// Takes out what matters, was put, and is not among these, although it would be: active orders and quotes, and
+    /// positions.
+    pub(super) fn take_missing(
+        &mut self,
+        present: &Present,
+        would_be: impl Fn(&Event) -> bool,
+    ) -> Vec<Event> {
         let mut missing = Vec::new();
         for kind in &mut self.kinds {
-            let gone = kind.select(|event| matters(event) && !present.has(event));
+            let gone = kind.select(|event| matters(event) && would_be(event) && !present.has(event));
             for event in gone {
                 let Some((_, key)) = place_of(&event) else { continue };
                 kind.remove(&key);
@@ -133,7 +140,7 @@ mod tests {
         assert!(mirror.is_news(&position("IB")) && !mirror.is_news(&position("CTP")));
         let mut present = Present::default();
         present.note(&position("IB"));
-        assert_eq!(mirror.take_missing(&present), [position("CTP")]);
+        assert_eq!(mirror.take_missing(&present, |_| true), [position("CTP")]);
     }
 
     #[test]
@@ -142,8 +149,10 @@ mod tests {
         for event in [order("CTP.1", Status::NotTraded), order("CTP.2", Status::Cancelled)] {
             mirror.enter(&event);
         }
-        assert_eq!(mirror.take_missing(&Present::default()), [order("CTP.1", Status::NotTraded)]);
-        assert_eq!(mirror.take_missing(&Present::default()), []);
+        let nothing = Present::default();
+        assert_eq!(mirror.take_missing(&nothing, |_| false), [], "the server was not asked for it");
+        assert_eq!(mirror.take_missing(&nothing, |_| true), [order("CTP.1", Status::NotTraded)]);
+        assert_eq!(mirror.take_missing(&nothing, |_| true), []);
         assert!(mirror.is_news(&order("CTP.1", Status::NotTraded)), "it may come back");
     }
 }

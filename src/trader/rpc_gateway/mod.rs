@@ -5,6 +5,7 @@ mod mirror;
 mod names;
 mod session;
 mod setting;
+mod snapshot;
 mod state;
 mod subscriptions;
 mod ticks;
@@ -18,11 +19,12 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::{
-    functions, BarData, CancelRequest, Event, Exchange, Gateway, GatewayContext, HistoryRequest,
+    functions, BarData, CancelRequest, Event, Exchange, Gateway, GatewayContext, HistoryRequest, LogLevel,
     OrderRequest, QuoteRequest, Refusal, SendError, Setting, SubscribeRequest, EVENT_CONTRACT,
 };
 use crate::rpc::{Limits, Reconnect, RpcClient, SubscribeOptions, Subscription};
 use follow::Follower;
+use mirror::Mirror;
 pub use names::REMOTE_GATEWAY;
 use session::Session;
 use setting::GatewaySetting;
@@ -53,8 +55,8 @@ pub use unknown::{Settlement, UnknownOrder};
 ///
 /// # What it does
 ///
-/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records
-/// in one call, which says to which place of the stream of events it belongs, and goes on from that place: no event is lost
+/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records,
+/// as many as there are, which says to which place of the stream of events it belongs, and goes on from that place: no event is lost
 /// or put twice. When the server was restarted, or events were lost, it takes another snapshot by itself and puts what
 /// differs; a trade is never put again. Subscriptions to ticks are renewed. Lost ticks are counted, and the last ones asked
 /// for.
@@ -86,12 +88,14 @@ pub use unknown::{Settlement, UnknownOrder};
 /// order never waits for one. When the answer gets lost the outcome is [`SendError::Unknown`]: the order is looked
 /// for, by the reference that it carries (the request's, with `#pw-...` behind it at the server, given back without), and what
 /// became of it is in a log event, in an event of the type [`settled_event_type`], and in [`RpcGateway::unknown_orders`]. It is
-/// denied only by the server that it was sent to; after a restart [`Settlement::AskVenue`] remains, until an event tells.
+/// denied only by the server that it was sent to; after a restart, or once the gateway was closed, [`Settlement::AskVenue`]
+/// remains, until an event tells. What the venue reports has the last word.
 ///
 /// # Threads
 ///
-/// The client's driver, one for the main stream, one for ticks once there is a subscription, and one that looks for lost
-/// orders while there are any.
+/// The client's driver, one for the main stream, one for ticks once there is a subscription, and while there is something to
+/// do one that looks for lost orders, and one that asks a server for the ticks that it does not know of yet. They end when
+/// the gateway is closed, and nothing about orders waits for the other things.
 pub struct RpcGateway {
     shared: Arc<Shared>,
     limits: Limits,
@@ -103,11 +107,47 @@ pub struct RpcGateway {
 struct Shared {
     context: GatewayContext,
     status: Status,
+    /// What was put. Locked by the threads that follow main streams alone, see [`Follower`].
+    mirror: Mutex<Mirror>,
     subscriptions: Subscriptions,
     unknowns: Unknowns,
 }
 
 impl Shared {
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what became of an order whose answer got lost, in a log event and in one for programs.
+    fn announce(&self, order: &UnknownOrder, before: Option<Settlement>) {
+        let (level, text) = match &order.settlement {
+            Settlement::Open => return,
+            Settlement::Placed(vt_id) if before == Some(Settlement::NotPlaced) => {
+                (LogLevel::Error, format!("was said not to be placed, and was placed as {vt_id}"))
+            }
+            Settlement::Placed(vt_id) => (LogLevel::Warning, format!("was placed as {vt_id}")),
+            Settlement::NotPlaced => (LogLevel::Warning, String::from("was not placed, and will not be")),
+            Settlement::AskVenue => {
+                (LogLevel::Error, String::from("may be placed: the server cannot say, ask the venue"))
+            }
+        };
+        let msg = format!("order {} of {} {text}", order.sent_as, order.vt_symbol);
+        self.status.say(level, msg.clone());
+        self.status.put_own(settled_event_type(self.context.gateway_name()), msg);
+    }
+
+    /// Nobody looks for them any more: says so of each, without waiting for room, because closing is at once.
+    fn give_up_unknowns(&self) {
+        for order in self.unknowns.give_up(None) {
+            let msg = format!(
+                "order {} of {} may be placed: closed before the server could say, ask the venue",
+                order.sent_as, order.vt_symbol
+            );
+            log::warn!("order-unknown: {msg}");
+            self.status.try_say(LogLevel::Error, msg, settled_event_type(self.context.gateway_name()));
+        }
+    }
+
     /// Whether an event of this type would speak for this gateway.
     fn is_own_type(&self, event_type: &str) -> bool {
         let name = self.context.gateway_name();
@@ -133,6 +173,7 @@ impl RpcGateway {
         let shared = Shared {
             status: Status::new(context.clone()),
             context,
+            mirror: Mutex::new(Mirror::new()),
             subscriptions: Subscriptions::default(),
             unknowns: Unknowns::new(),
         };
@@ -192,7 +233,8 @@ impl RpcGateway {
         let client =
             builder.connect(&setting.rep_address).map_err(|error| Refusal::BadSetting(format!("{error}")))?;
         let events = subscribe_to(&client, &setting)?;
-        let session = Session::new(Arc::clone(&self.shared), setting, client, number);
+        let frame_bytes = self.limits.max_frame_bytes;
+        let session = Session::new(Arc::clone(&self.shared), setting, client, frame_bytes, number);
         let follow = move |session: Arc<Session>| Follower::new(events).run(&session);
         let begun = session.follow_asked_ticks().and_then(|()| session.spawn("pulsewire-follow", follow));
         match begun {
@@ -202,6 +244,15 @@ impl RpcGateway {
                 Err(why)
             }
         }
+    }
+
+    /// Whether a session will never be more than it is: one of its connections is dialled no more.
+    fn is_hopeless(&self, session: &Session) -> bool {
+        // Nobody tells of the connection for calls. It was there if the session is live.
+        let has_lost_calls = self.reconnect == Reconnect::never()
+            && self.state() == GatewayState::Live
+            && !session.client.is_connected();
+        session.has_given_up() || has_lost_calls
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
@@ -228,33 +279,47 @@ impl Gateway for RpcGateway {
         self.shared.context.gateway_name()
     }
 
-    /// Begins to connect. Again with the same setting it changes nothing, with another one it closes first.
+    /// Begins to connect. Again with the same setting it changes nothing, unless the reconnect policy has given up: then
+    /// it tries anew. With another setting it closes first. What was put before is not put again.
     fn connect(&self, setting: &Setting) -> Result<(), Refusal> {
         let setting = GatewaySetting::read(setting)?;
-        let mut current = self.lock();
-        if current.as_ref().is_some_and(|session| session.setting == setting) {
-            return Ok(());
-        }
-        if let Some(before) = current.take() {
-            before.close();
-        }
-        let number = self.shared.status.begin(&format!("connecting to {}", setting.rep_address));
-        match self.begin(setting, number) {
-            Ok(session) => {
-                *current = Some(session);
-                Ok(())
+        let (begun, before) = {
+            let mut current = self.lock();
+            let is_same = |session: &Arc<Session>| session.setting == setting && !self.is_hopeless(session);
+            if current.as_ref().is_some_and(is_same) {
+                return Ok(());
             }
-            Err(why) => {
-                self.shared.status.end();
-                Err(why)
+            let before = current.take();
+            before.iter().for_each(|before| before.cut_off());
+            let number = self.shared.status.begin(&format!("connecting to {}", setting.rep_address));
+            let begun = self.begin(setting, number);
+            match &begun {
+                Ok(session) => *current = Some(Arc::clone(session)),
+                Err(_) => self.shared.status.end(),
             }
+            (begun, before)
+        };
+        // All that may wait is done with nothing locked: the event engine's thread may be about to ask for something.
+        before.iter().for_each(|before| before.close());
+        self.shared.status.tell();
+        let session = begun?;
+        if self.shared.unknowns.next_open().is_some() {
+            session.settle_soon(); // They were being looked for over the last connection.
         }
+        Ok(())
     }
 
     fn close(&self) {
-        let Some(session) = self.lock().take() else { return };
+        let session = {
+            let mut current = self.lock();
+            let Some(session) = current.take() else { return };
+            session.cut_off();
+            self.shared.status.end();
+            session
+        };
         session.close();
-        self.shared.status.end();
+        self.shared.status.tell();
+        self.shared.give_up_unknowns();
     }
 
     /// Asks for the ticks of a contract, for as long as the gateway lives: without a connection now it is asked for when

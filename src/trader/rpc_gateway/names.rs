@@ -14,7 +14,7 @@ use std::string::String;
 use std::sync::Arc;
 
 use super::unknown::untagged;
-use crate::trader::{id, CancelRequest, Event, Refusal};
+use crate::trader::{id, CancelRequest, Event, Refusal, EVENT_ACCOUNT, EVENT_ORDER};
 
 /// The key in a position's `extra` under which the server's gateway stands.
 pub const REMOTE_GATEWAY: &str = "remote_gateway";
@@ -101,6 +101,26 @@ impl Names {
         })
     }
 
+    /// The server's gateway of an order, a quote or a position in our names.
+    pub(super) fn remote_gateway_of(event: &Event) -> Option<&str> {
+        let of_id = |vt_id| id::split_vt_id(vt_id).ok().map(|(gateway, _)| gateway);
+        match event {
+            Event::Order(order) => of_id(&order.orderid),
+            Event::Quote(quote) => of_id(&quote.quoteid),
+            Event::Position(position) => position.extra.get(REMOTE_GATEWAY).map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// The specific type that an event in our names has at the server.
+    pub(super) fn remote_type_of(event: &Event) -> String {
+        match event {
+            Event::Order(order) => format!("{EVENT_ORDER}{}", order.orderid),
+            Event::Account(account) => format!("{EVENT_ACCOUNT}{}", account.accountid),
+            event => event.specific_type(),
+        }
+    }
+
     /// Puts our name in the place of the server's, which it returns if that gateway is wanted.
     fn claim(&self, gateway_name: &mut String) -> Option<String> {
         if self.only.as_ref().is_some_and(|only| only != gateway_name) {
@@ -157,6 +177,24 @@ mod tests {
         assert_eq!(position.extra.get(REMOTE_GATEWAY).map(String::as_str), Some("CTP"));
         let Event::Log(log) = local(LogData::new("CTP", "logged in")) else { panic!() };
         assert_eq!((&*log.gateway_name, &*log.msg), ("RPC", "CTP: logged in"));
+    }
+
+    #[test]
+    fn types_and_gateways_of_the_server_are_found_again() {
+        let records: [Event; 5] = [
+            OrderData::new("CTP", "rb", SHFE, "5.a").into(),
+            QuoteData::new("CTP", "rb", SHFE, "5.a").into(),
+            TradeData::new("CTP", "rb", SHFE, "5.a", "5.a").into(),
+            PositionData::new("CTP", "rb", SHFE, Direction::Long).into(),
+            AccountData::new("CTP", "5.a").into(),
+        ];
+        for record in records {
+            let there = record.specific_type();
+            let has_gateway = matches!(record, Event::Order(_) | Event::Quote(_) | Event::Position(_));
+            let here = local(record);
+            assert_eq!(Names::remote_type_of(&here), there);
+            assert_eq!(Names::remote_gateway_of(&here), has_gateway.then_some("CTP"));
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::names::Names;
 use super::setting::GatewaySetting;
 use super::ticks::TickReader;
-use super::unknown::{Settlement, UnknownOrder};
-use super::{GatewayState, Shared};
+use super::unknown::Settlement;
+use super::{GatewayState, GatewayStatus, Shared};
 use crate::rpc::{
     CallError, CallOptions, FailureKind, Method, NotExecuted, RpcClient, SubscribeError, SubscribeOptions,
     Subscription, SubscriptionControl,
@@ -33,12 +33,17 @@ pub(super) struct Session {
     pub(super) setting: GatewaySetting,
     pub(super) names: Names,
     pub(super) client: RpcClient,
+    /// What the client's frames can carry.
+    pub(super) client_frame_bytes: u32,
     /// What it is to the gateway's status.
     number: u64,
     routes: RwLock<Routes>,
     /// What changes the subscription to ticks, once there is one.
     ticks: Mutex<Option<SubscriptionControl<Event>>>,
     is_settling: AtomicBool,
+    is_renewing: AtomicBool,
+    /// A connection will not be dialled any more.
+    has_given_up: AtomicBool,
     is_closed: Mutex<bool>,
     closing: Condvar,
 }
@@ -62,6 +67,7 @@ impl Session {
         shared: Arc<Shared>,
         setting: GatewaySetting,
         client: RpcClient,
+        client_frame_bytes: u32,
         number: u64,
     ) -> Arc<Self> {
         let names = Names::new(shared.context.gateway_name(), setting.remote_gateway.clone());
@@ -70,10 +76,13 @@ impl Session {
             setting,
             names,
             client,
+            client_frame_bytes,
             number,
             routes: RwLock::default(),
             ticks: Mutex::new(None),
             is_settling: AtomicBool::new(false),
+            is_renewing: AtomicBool::new(false),
+            has_given_up: AtomicBool::new(false),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
         })
@@ -81,11 +90,25 @@ impl Session {
 
     // Its life.
 
-    pub(super) fn close(&self) {
+    /// From here on it puts nothing any more. Does not wait.
+    pub(super) fn cut_off(&self) {
         *self.lock_closed() = true;
         self.closing.notify_all();
+    }
+
+    /// Ends it. Waits for what is unsent, as `Limits::linger` says.
+    pub(super) fn close(&self) {
+        self.cut_off();
         self.client.stop();
-        self.shared.unknowns.give_up();
+    }
+
+    /// The reconnect policy says to dial no more.
+    pub(super) fn give_up(&self) {
+        self.has_given_up.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.has_given_up.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -105,6 +128,11 @@ impl Session {
     /// Shows a state, unless this session is over.
     pub(super) fn show(&self, state: GatewayState, level: LogLevel, why: &str) {
         self.shared.status.show(self.number, state, level, why);
+    }
+
+    /// Changes what is counted, unless this session is over.
+    pub(super) fn count(&self, change: impl FnOnce(&mut GatewayStatus)) {
+        self.shared.status.count_for(self.number, change);
     }
 
     /// Starts a thread of this session's.
@@ -161,22 +189,46 @@ impl Session {
         let remote = self.route(&vt_symbol)?;
         // The life of the server that it goes to, or an older one, which denies nothing.
         let epoch = self.client.epoch();
-        let why = match self.request(method, &(request, remote)) {
-            Ok(Ok(vt_id)) => return Ok(self.names.local_vt_id(&vt_id)),
-            Ok(Err(SendError::Refused(why))) => return Err(why.into()),
-            Err(error) if !error.may_have_run() => return Err(refusal(&error).into()),
-            Ok(Err(SendError::Unknown(unknown))) => unknown.why,
-            Err(error) => format!("{error}"),
+        self.shared.unknowns.begin(&sent_as);
+        let known = match self.request(method, &(request, remote)) {
+            Ok(Ok(vt_id)) => Ok(Ok(self.names.local_vt_id(&vt_id))),
+            Ok(Err(SendError::Refused(why))) => Ok(Err(why)),
+            Err(error) if !error.may_have_run() => Ok(Err(refusal(&error))),
+            Ok(Err(SendError::Unknown(unknown))) => Err(unknown.why),
+            Err(error) => Err(format!("{error}")),
         };
-        let why = format!("{why}; sent as {sent_as}");
-        self.shared.unknowns.note(sent_as, vt_symbol, epoch, Settlement::Open);
-        if self.is_closed() {
-            // It was closed under us: nobody asks the server any more.
-            self.shared.unknowns.give_up();
-            return Err(OutcomeUnknown { why, resolution: Resolution::AskVenue }.into());
+        match known {
+            Ok(answer) => {
+                self.shared.unknowns.end(&sent_as);
+                Ok(answer?)
+            }
+            Err(why) => Err(self.handle_unknown(why, epoch, vt_symbol, sent_as).into()),
         }
-        self.settle_soon();
-        Err(OutcomeUnknown { why, resolution: Resolution::AwaitEvents }.into())
+    }
+
+    /// The answer to a send got lost.
+    fn handle_unknown(
+        self: &Arc<Self>,
+        why: String,
+        epoch: Option<u64>,
+        vt_symbol: String,
+        sent_as: String,
+    ) -> OutcomeUnknown {
+        let why = format!("{why}; sent as {sent_as}");
+        let order = self.shared.unknowns.note(sent_as, vt_symbol, epoch);
+        let mut resolution = Resolution::AwaitEvents;
+        if order.settlement != Settlement::Open {
+            self.shared.announce(&order, None);
+        } else if self.is_closed() {
+            // It was closed under us: nobody asks the server any more, unless it is connected again.
+            for order in self.shared.unknowns.give_up(Some(&order.sent_as)) {
+                self.shared.announce(&order, None);
+                resolution = Resolution::AskVenue;
+            }
+        } else {
+            self.settle_soon();
+        }
+        OutcomeUnknown { why, resolution }
     }
 
     /// How a cancel ended.
@@ -214,6 +266,17 @@ impl Session {
     pub(super) fn exchanges(&self) -> Vec<Exchange> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         routes.exchanges.iter().copied().collect()
+    }
+
+    /// Whether a snapshot of this session would have a record that was put here, by it or by one before: if it was asked
+    /// for, and the server knows it.
+    pub(super) fn would_know(&self, event: &Event) -> bool {
+        let remote = Names::remote_gateway_of(event);
+        let is_of_ours = match (&self.setting.remote_gateway, remote) {
+            (Some(only), Some(remote)) => only == remote,
+            _ => true,
+        };
+        is_of_ours && self.setting.wants(&Names::remote_type_of(event))
     }
 
     // Ticks.
@@ -260,33 +323,51 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the server for the ticks that it has not said yes to in this life.
-    pub(super) fn renew_subscriptions(&self, epoch: u64) {
+    /// Has the server asked for the ticks that it has not said yes to in this life, on a thread that ends when there are
+    /// none to be asked for now: whoever follows orders waits for none of it.
+    pub(super) fn renew_soon(self: &Arc<Self>, epoch: u64) {
+        if !self.shared.subscriptions.has_due(epoch) || self.is_renewing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = self.spawn("pulsewire-renew", move |session| session.renew(epoch)) {
+            self.is_renewing.store(false, Ordering::SeqCst);
+            self.shared.status.say(LogLevel::Error, format!("no ticks are asked for: {error}"));
+        }
+    }
+
+    fn renew(&self, epoch: u64) {
         loop {
             let due = self.shared.subscriptions.take_due(epoch, SUBSCRIPTIONS_AT_ONCE);
             if due.is_empty() || self.is_closed() {
-                return;
+                break;
             }
-            let begin = |request: SubscribeRequest| {
-                let options = CallOptions::new().timeout(self.setting.request_timeout).idempotent();
-                let call = self.route(&request.vt_symbol()).and_then(|remote| {
-                    let arguments = (request.clone(), remote);
-                    let begun = self.client.start_call(functions::SUBSCRIBE, &arguments, options);
-                    begun.map_err(|error| refusal(&error))
-                });
-                (request, call)
-            };
-            let begun: Vec<_> = due.into_iter().map(begin).collect();
-            for (request, call) in begun {
-                let ended = call.and_then(|call| call.wait().unwrap_or_else(|error| Err(refusal(&error))));
-                match ended {
-                    Ok(()) => self.shared.subscriptions.handle_granted(&request, epoch),
-                    Err(why) if self.shared.subscriptions.handle_failed(&request) => {
-                        let msg = format!("no ticks of {} yet: {why}", request.vt_symbol());
-                        self.shared.status.say(LogLevel::Warning, msg);
-                    }
-                    Err(_) => {}
+            self.ask_for_ticks(due, epoch);
+        }
+        // What came since the last look is seen by the next one of whoever follows the main stream.
+        self.is_renewing.store(false, Ordering::SeqCst);
+    }
+
+    fn ask_for_ticks(&self, due: Vec<SubscribeRequest>, epoch: u64) {
+        let options = CallOptions::new().timeout(self.setting.request_timeout).idempotent().fail_fast();
+        let begin = |request: SubscribeRequest| {
+            let call = self.route(&request.vt_symbol()).and_then(|remote| {
+                let arguments = (request.clone(), remote);
+                let begun = self.client.start_call(functions::SUBSCRIBE, &arguments, options);
+                begun.map_err(|error| refusal(&error))
+            });
+            (request, call)
+        };
+        let begun: Vec<_> = due.into_iter().map(begin).collect();
+        for (request, call) in begun {
+            let ended = call.and_then(|call| call.wait().unwrap_or_else(|error| Err(refusal(&error))));
+            match ended {
+                Ok(()) => self.shared.subscriptions.handle_granted(&request, epoch),
+                Err(_) if self.is_closed() => return,
+                Err(why) if self.shared.subscriptions.handle_failed(&request) => {
+                    let msg = format!("no ticks of {} yet: {why}", request.vt_symbol());
+                    self.shared.status.say(LogLevel::Warning, msg);
                 }
+                Err(_) => {}
             }
         }
     }
@@ -311,7 +392,7 @@ impl Session {
                     Some(lookup) => {
                         let local = |vt_id: &str| self.names.local_vt_id(vt_id);
                         let settled = self.shared.unknowns.handle_lookup(&sent_as, lookup, local);
-                        settled.iter().for_each(|order| self.announce(order));
+                        settled.iter().for_each(|order| self.shared.announce(order, None));
                     }
                     None if self.wait_closed(LOOKUP_INTERVAL) => return,
                     None => {}
@@ -339,22 +420,6 @@ impl Session {
             }
             Err(_) => None,
         }
-    }
-
-    /// Says what became of an order whose answer got lost.
-    pub(super) fn announce(&self, order: &UnknownOrder) {
-        let (level, text) = match &order.settlement {
-            Settlement::Open => return,
-            Settlement::Placed(vt_id) => (LogLevel::Warning, format!("was placed as {vt_id}")),
-            Settlement::NotPlaced => (LogLevel::Warning, String::from("was not placed, and will not be")),
-            Settlement::AskVenue => {
-                (LogLevel::Error, String::from("may be placed: the server cannot say, ask the venue"))
-            }
-        };
-        let msg = format!("order {} of {} {text}", order.sent_as, order.vt_symbol);
-        self.shared.status.say(level, msg.clone());
-        let event_type = super::settled_event_type(self.shared.context.gateway_name());
-        self.shared.status.put_own(event_type, msg);
     }
 }
 

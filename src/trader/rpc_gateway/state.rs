@@ -6,7 +6,7 @@ use std::string::String;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::trader::{CustomData, Event, GatewayContext, LogLevel, Timestamp};
+use crate::trader::{CustomData, Event, GatewayContext, LogData, LogLevel, Timestamp};
 
 /// How true what a gateway has put on the event engine still is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -15,7 +15,8 @@ pub enum GatewayState {
     /// Not told to connect, or closed.
     #[default]
     Closed,
-    /// There is no connection for events. What is known here is of before; it is dialled.
+    /// There is no connection for events. What is known here is of before; it is dialled, unless the reconnect policy says
+    /// to dial no more: then a log event says so, and it has to be told to connect again.
     Disconnected,
     /// The connection is there and a snapshot is being taken: what is known here may be of before.
     Snapshotting,
@@ -100,51 +101,57 @@ impl Status {
         self.lock().status.state
     }
 
-    /// Changes what is counted.
-    pub(super) fn count(&self, change: impl FnOnce(&mut GatewayStatus)) {
-        change(&mut self.lock().status);
+    /// Changes what is counted, unless that session is over.
+    pub(super) fn count_for(&self, session: u64, change: impl FnOnce(&mut GatewayStatus)) {
+        let mut shown = self.lock();
+        if shown.session == session {
+            change(&mut shown.status);
+        }
     }
 
-    /// A session begins: disconnected. Its number, to speak for it.
+    /// A session begins: disconnected. Its number, to speak for it. To be followed by [`Status::tell`].
     pub(super) fn begin(&self, why: &str) -> u64 {
-        let session = self.next_session();
-        self.show(session, GatewayState::Disconnected, LogLevel::Info, why);
-        session
-    }
-
-    /// The last session is over.
-    pub(super) fn end(&self) {
-        let session = self.next_session();
-        self.count(|status| status.ticks_live = false);
-        self.show(session, GatewayState::Closed, LogLevel::Info, "as it was told");
-    }
-
-    fn next_session(&self) -> u64 {
         let mut shown = self.lock();
         shown.session += 1;
+        shown.status.ticks_live = false;
+        self.change(&mut shown, GatewayState::Disconnected, LogLevel::Info, why);
         shown.session
+    }
+
+    /// The last session is over. To be followed by [`Status::tell`].
+    pub(super) fn end(&self) {
+        let mut shown = self.lock();
+        shown.session += 1;
+        shown.status.ticks_live = false;
+        self.change(&mut shown, GatewayState::Closed, LogLevel::Info, "as it was told");
     }
 
     /// Shows a state, and tells of it if it is another one: whoever waits, the log, and the handlers of its event.
     pub(super) fn show(&self, session: u64, state: GatewayState, level: LogLevel, why: &str) {
         let mut shown = self.lock();
-        if shown.session != session || shown.status.state == state {
+        if shown.session == session {
+            self.change(&mut shown, state, level, why);
+        }
+        drop(shown);
+        self.tell();
+    }
+
+    fn change(&self, shown: &mut Shown, state: GatewayState, level: LogLevel, why: &str) {
+        if shown.status.state == state {
             return;
         }
         shown.status.state = state;
         shown.status.since = Some(Timestamp::now());
         shown.untold.push_back((state, level, why.into()));
         self.changed.notify_all();
-        if core::mem::replace(&mut shown.is_telling, true) {
-            return;
-        }
-        drop(shown);
-        self.tell();
     }
 
-    /// Tells of all changes in their order. Not under the lock: the event engine may have no room, and its thread may be
-    /// the one that asks.
-    fn tell(&self) {
+    /// Tells of all changes in their order, unless somebody does. Under no lock: the event engine may have no room, and its
+    /// thread may be the one that asks.
+    pub(super) fn tell(&self) {
+        if core::mem::replace(&mut self.lock().is_telling, true) {
+            return;
+        }
         loop {
             let mut shown = self.lock();
             let Some((state, level, why)) = shown.untold.pop_front() else {
@@ -186,6 +193,16 @@ impl Status {
     pub(super) fn say(&self, level: LogLevel, msg: String) {
         // Who does not read log events may still read the log: the context has written it there if this fails.
         let _ = self.context.write_log(level, msg);
+    }
+
+    /// A log event in the gateway's name, and one of its own with the same text, if there is room for them now.
+    pub(super) fn try_say(&self, level: LogLevel, msg: String, event_type: String) {
+        let events = self.context.event_engine();
+        let log = LogData { level, ..LogData::new(self.context.gateway_name(), &*msg) };
+        let own = Event::custom(event_type, CustomData::Text(msg));
+        // Whoever asks for the unknown orders finds them, also if there is none.
+        let _ = events.try_put(log);
+        let _ = own.map(|event| events.try_put(event));
     }
 
     /// An event of the gateway's own, for programs.

@@ -27,6 +27,13 @@ struct Asked {
     is_said: bool,
 }
 
+impl Asked {
+    fn is_due(&self, now: Instant, epoch: u64) -> bool {
+        let is_waiting = self.tried.is_some_and(|tried| now.duration_since(tried) < RETRY);
+        self.granted != Some(epoch) && !is_waiting
+    }
+}
+
 /// Between two tries of one that was refused: its remote gateway may still be connecting.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -62,6 +69,12 @@ impl Subscriptions {
         self.lock().contains_key(vt_symbol)
     }
 
+    /// Whether there is something to ask the server in this life for now.
+    pub(super) fn has_due(&self, epoch: u64) -> bool {
+        let now = Instant::now();
+        self.lock().values().any(|asked| asked.is_due(now, epoch))
+    }
+
     /// What the server in this life has not said yes to and is to be asked for now, at most so many.
     pub(super) fn take_due(&self, epoch: u64, most: usize) -> Vec<SubscribeRequest> {
         let now = Instant::now();
@@ -70,8 +83,7 @@ impl Subscriptions {
             if due.len() == most {
                 break;
             }
-            let is_waiting = asked.tried.is_some_and(|tried| now.duration_since(tried) < RETRY);
-            if asked.granted != Some(epoch) && !is_waiting {
+            if asked.is_due(now, epoch) {
                 asked.tried = Some(now);
                 due.push(asked.request.clone());
             }
@@ -125,7 +137,9 @@ mod tests {
         subscriptions.add(&request("rb"), Some(7));
         subscriptions.add(&request("cu"), None);
         subscriptions.add(&request("rb"), None);
+        assert!(subscriptions.has_due(7));
         assert_eq!(subscriptions.take_due(7, 10), [request("cu")]);
+        assert!(!subscriptions.has_due(7));
         assert_eq!(subscriptions.take_due(7, 10), [], "it was only just tried");
         assert!(subscriptions.handle_failed(&request("cu")));
         assert!(!subscriptions.handle_failed(&request("cu")), "spoken of once");

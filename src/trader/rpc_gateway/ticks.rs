@@ -91,19 +91,21 @@ impl TickReader {
             }
             rpc::Event::Restarted { .. } => self.last.clear(),
             rpc::Event::Subscribed { .. } => {
-                status.count(|status| status.ticks_live = true);
+                session.count(|status| status.ticks_live = true);
                 if core::mem::take(&mut self.is_down) {
                     status.say(LogLevel::Info, String::from("ticks are back"));
                 }
             }
             rpc::Event::Disconnected(reason) => {
                 self.is_down = true;
-                status.count(|status| status.ticks_live = false);
+                session.count(|status| status.ticks_live = false);
                 status.say(LogLevel::Warning, format!("no ticks: connection lost ({reason:?})"));
             }
-            rpc::Event::Undecodable { .. } => status.count(|status| status.undecodable += 1),
+            rpc::Event::Undecodable { .. } => session.count(|status| status.undecodable += 1),
             rpc::Event::GaveUp(cause) => {
-                status.say(LogLevel::Error, format!("no ticks any more: gave up ({cause:?})"));
+                session.give_up();
+                let why = "no ticks any more: gave up, it has to be told to connect again";
+                status.say(LogLevel::Error, format!("{why} ({cause:?})"));
             }
             _ => {}
         }
@@ -125,7 +127,10 @@ fn put(session: &Session, data: Event) -> Result<(), PutError> {
         return Ok(());
     }
     let Some(local) = session.names.localize(data) else { return Ok(()) };
+    if session.is_closed() {
+        return Err(PutError::Stopped); // The next session has the word.
+    }
     session.shared.context.event_engine().put(local).inspect_err(|_| {
-        session.shared.status.count(|status| status.refused_here += 1);
+        session.count(|status| status.refused_here += 1);
     })
 }

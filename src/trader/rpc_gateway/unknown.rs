@@ -3,10 +3,11 @@
 //! Every order carries a reference that nobody else has: the user's, with `#pw-<random>-<number>` behind it. On the way
 //! back that is taken off again. When the outcome of a send is unknown, three things may settle it: the server, asked on the
 //! same lane behind the send, says what its gateway answered, or that it never got that far; the order turns up in an
-//! event; or it is in a snapshot. Only a server in the same life can deny it.
+//! event; or it is in a snapshot. Only a server in the same life can deny it; and what the venue reports has the last word,
+//! whatever a server has said, and also if it came before the answer was given up.
 
 use std::collections::hash_map::RandomState;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::format;
 use std::hash::{BuildHasher, Hasher};
 use std::string::String;
@@ -23,12 +24,15 @@ use crate::trader::SendError;
 pub enum Settlement {
     /// It is being looked for.
     Open,
-    /// It was placed, under this local `vt_orderid` or `vt_quoteid`.
+    /// The venue knows it, under this local `vt_orderid` or `vt_quoteid`; its record says how far it has come, and also
+    /// if it was rejected there.
     Placed(String),
-    /// It was not placed, and never will be: it may be sent again.
+    /// It was not placed, as the server says, which had not handed it on and will not: it may be sent again. Should the
+    /// venue report it after all, it becomes [`Settlement::Placed`].
     NotPlaced,
-    /// The server cannot say: it has been restarted since, or its own gateway does not know. Ask the exchange or the
-    /// broker. If an event tells of it after all, it becomes [`Settlement::Placed`].
+    /// The server cannot say: it has been restarted since, its own gateway does not know, or the gateway here was closed
+    /// before it could be asked. Ask the exchange or the broker for [`UnknownOrder::sent_as`]. If an event tells of it
+    /// after all, it becomes [`Settlement::Placed`].
     AskVenue,
 }
 
@@ -50,9 +54,18 @@ pub struct UnknownOrder {
 pub(super) struct Unknowns {
     random: u64,
     next: AtomicU64,
-    entries: Mutex<VecDeque<Entry>>,
-    /// Entries that an event may still settle: nobody compares references while there are none.
+    entries: Mutex<Entries>,
+    /// Entries that a report may still change, and requests that are under way: nobody compares references while there
+    /// are none.
     awaited: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Entries {
+    unknown: VecDeque<Entry>,
+    /// The references of requests that are under way, each with the local id that it was reported under, if it was. As
+    /// many as threads are sending.
+    under_way: HashMap<String, Option<String>>,
 }
 
 struct Entry {
@@ -78,38 +91,62 @@ impl Unknowns {
         format!("{reference}{MARK}{:016x}-{number}", self.random)
     }
 
-    /// The answer to a send got lost.
-    pub(super) fn note(
-        &self,
-        sent_as: String,
-        vt_symbol: String,
-        epoch: Option<u64>,
-        settlement: Settlement,
-    ) {
+    /// A request is about to be sent: from here on a report of it is remembered, until [`Unknowns::end`] or
+    /// [`Unknowns::note`].
+    pub(super) fn begin(&self, sent_as: &str) {
+        let mut entries = self.lock();
+        entries.under_way.insert(sent_as.into(), None);
+        self.recount(&entries);
+    }
+
+    /// Its answer has come.
+    pub(super) fn end(&self, sent_as: &str) {
+        let mut entries = self.lock();
+        entries.under_way.remove(sent_as);
+        self.recount(&entries);
+    }
+
+    /// Its answer got lost. Says what is known of it already: a report may have been quicker.
+    pub(super) fn note(&self, sent_as: String, vt_symbol: String, epoch: Option<u64>) -> UnknownOrder {
+        let mut entries = self.lock();
+        let reported = entries.under_way.remove(&sent_as).flatten();
+        let settlement = reported.map_or(Settlement::Open, Settlement::Placed);
         let reference = untagged(&sent_as).into();
         let order = UnknownOrder { reference, sent_as, vt_symbol, settlement };
-        let mut entries = self.lock();
-        entries.push_back(Entry { order, epoch });
-        if entries.len() > MOST {
-            let settled = entries.iter().position(|entry| !entry.is_awaited());
-            let gone = entries.remove(settled.unwrap_or(0));
+        entries.unknown.push_back(Entry { order: order.clone(), epoch });
+        if entries.unknown.len() > MOST {
+            let settled = entries.unknown.iter().position(|entry| !entry.is_awaited());
+            let gone = entries.unknown.remove(settled.unwrap_or(0));
             if let Some(gone) = gone.filter(Entry::is_awaited) {
                 log::warn!("unknown-order-forgotten: {}", gone.order.sent_as);
             }
         }
         self.recount(&entries);
+        order
     }
 
-    /// An order with this reference was reported, under this local id. What that settles.
+    /// An order with this reference was reported, under this local id. What that settles, and how it was settled before.
     pub(super) fn handle_report(
         &self,
         sent_as: &str,
         local_vt_id: impl FnOnce() -> String,
-    ) -> Option<UnknownOrder> {
+    ) -> Option<(UnknownOrder, Settlement)> {
         if self.awaited.load(Ordering::SeqCst) == 0 || untagged(sent_as).len() == sent_as.len() {
             return None;
         }
-        self.settle(sent_as, Settlement::Placed(local_vt_id()))
+        let mut entries = self.lock();
+        if let Some(reported) = entries.under_way.get_mut(sent_as) {
+            reported.get_or_insert_with(local_vt_id);
+            return None;
+        }
+        let entry = entries.unknown.iter_mut().find(|entry| entry.order.sent_as == sent_as)?;
+        if matches!(entry.order.settlement, Settlement::Placed(_)) {
+            return None;
+        }
+        let before = core::mem::replace(&mut entry.order.settlement, Settlement::Placed(local_vt_id()));
+        let order = entry.order.clone();
+        self.recount(&entries);
+        Some((order, before))
     }
 
     /// The server has said what it knows. What that settles. `local` makes a local id of one of the server's.
@@ -119,7 +156,9 @@ impl Unknowns {
         lookup: Lookup,
         local: impl Fn(&str) -> String,
     ) -> Option<UnknownOrder> {
-        let epoch = self.lock().iter().find(|entry| entry.order.sent_as == sent_as)?.epoch;
+        let mut entries = self.lock();
+        let entry = entries.unknown.iter_mut().find(|entry| entry.order.sent_as == sent_as)?;
+        let epoch = entry.epoch;
         let settlement = match lookup.found {
             Found::Sent(Ok(vt_id)) | Found::InBooks(vt_id) => Settlement::Placed(local(&vt_id)),
             Found::Sent(Err(SendError::Refused(_))) => Settlement::NotPlaced,
@@ -128,34 +167,8 @@ impl Unknowns {
                 Settlement::AskVenue
             }
         };
-        self.settle(sent_as, settlement)
-    }
-
-    /// The connection is given up: nobody asks any more.
-    pub(super) fn give_up(&self) {
-        for entry in self.lock().iter_mut().filter(|entry| entry.order.settlement == Settlement::Open) {
-            entry.order.settlement = Settlement::AskVenue;
-        }
-    }
-
-    /// One that is still being looked for.
-    pub(super) fn next_open(&self) -> Option<String> {
-        let entries = self.lock();
-        let open = entries.iter().find(|entry| entry.order.settlement == Settlement::Open);
-        open.map(|entry| entry.order.sent_as.clone())
-    }
-
-    /// All that are kept, the oldest first.
-    pub(super) fn all(&self) -> Vec<UnknownOrder> {
-        self.lock().iter().map(|entry| entry.order.clone()).collect()
-    }
-
-    /// Settles one that waits for it, or says that nobody can.
-    fn settle(&self, sent_as: &str, settlement: Settlement) -> Option<UnknownOrder> {
-        let mut entries = self.lock();
-        let entry = entries.iter_mut().find(|entry| entry.order.sent_as == sent_as)?;
         if !entry.is_awaited() || entry.order.settlement == settlement {
-            return None;
+            return None; // A report was quicker.
         }
         entry.order.settlement = settlement;
         let order = entry.order.clone();
@@ -163,17 +176,44 @@ impl Unknowns {
         Some(order)
     }
 
-    fn recount(&self, entries: &VecDeque<Entry>) {
-        let awaited = entries.iter().filter(|entry| entry.is_awaited()).count();
+    /// Nobody asks for them any more: for all, or for this one. Gives those that were being looked for.
+    pub(super) fn give_up(&self, only: Option<&str>) -> Vec<UnknownOrder> {
+        let mut entries = self.lock();
+        let open = entries.unknown.iter_mut().filter(|entry| entry.order.settlement == Settlement::Open);
+        let given_up =
+            open.filter(|entry| only.is_none_or(|only| entry.order.sent_as == only)).map(|entry| {
+                entry.order.settlement = Settlement::AskVenue;
+                entry.order.clone()
+            });
+        given_up.collect()
+    }
+
+    /// One that is still being looked for.
+    pub(super) fn next_open(&self) -> Option<String> {
+        let entries = self.lock();
+        let open = entries.unknown.iter().find(|entry| entry.order.settlement == Settlement::Open);
+        open.map(|entry| entry.order.sent_as.clone())
+    }
+
+    /// All that are kept, the oldest first.
+    pub(super) fn all(&self) -> Vec<UnknownOrder> {
+        self.lock().unknown.iter().map(|entry| entry.order.clone()).collect()
+    }
+
+    fn recount(&self, entries: &Entries) {
+        let is_placed = |entry: &&Entry| matches!(entry.order.settlement, Settlement::Placed(_));
+        let placed = entries.unknown.iter().filter(is_placed).count();
+        let awaited = entries.unknown.len() - placed + entries.under_way.len();
         self.awaited.store(awaited, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
+    /// Nobody has said yet whether it was placed.
     fn is_awaited(&self) -> bool {
         matches!(self.order.settlement, Settlement::Open | Settlement::AskVenue)
     }
@@ -198,12 +238,14 @@ pub(super) fn untagged(reference: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trader::Refusal;
+    use crate::trader::{OutcomeUnknown, Refusal, Resolution};
 
     fn noted(epoch: u64) -> (Unknowns, String) {
         let unknowns = Unknowns::new();
         let sent_as = unknowns.tagged("grid");
-        unknowns.note(sent_as.clone(), "rb.SHFE".into(), Some(epoch), Settlement::Open);
+        unknowns.begin(&sent_as);
+        let noted = unknowns.note(sent_as.clone(), "rb.SHFE".into(), Some(epoch));
+        assert_eq!(noted.settlement, Settlement::Open);
         (unknowns, sent_as)
     }
 
@@ -235,6 +277,8 @@ mod tests {
         assert_eq!(after(Found::Sent(Err(refused))), Some(Settlement::NotPlaced));
         assert_eq!(after(Found::NeverSent), Some(Settlement::NotPlaced));
         assert_eq!(after(Found::Unknown), Some(Settlement::AskVenue));
+        let unknown = OutcomeUnknown { why: "the disk".into(), resolution: Resolution::AskVenue };
+        assert_eq!(after(Found::Sent(Err(unknown.into()))), Some(Settlement::AskVenue));
     }
 
     #[test]
@@ -245,26 +289,65 @@ mod tests {
         assert_eq!((settled.settlement, &*settled.reference), (Settlement::AskVenue, "grid"));
         assert_eq!(unknowns.next_open(), None);
         assert_eq!(unknowns.handle_report(&unknowns.tagged(""), || "RPC.CTP.9".into()), None);
-        let told = unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()).unwrap();
+        let (told, before) = unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()).unwrap();
+        assert_eq!(before, Settlement::AskVenue);
         assert_eq!(told.settlement, Settlement::Placed("RPC.CTP.1".into()));
         assert_eq!(unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()), None, "once");
         assert_eq!(unknowns.all(), [told]);
     }
 
     #[test]
+    fn report_has_the_last_word_whoever_has_denied_it() {
+        let (unknowns, sent_as) = noted(7);
+        let never = || Lookup { epoch: 7, found: Found::NeverSent };
+        let denied = unknowns.handle_lookup(&sent_as, never(), |id| id.into()).unwrap();
+        assert_eq!(denied.settlement, Settlement::NotPlaced);
+        let (told, before) = unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()).unwrap();
+        assert_eq!(
+            (told.settlement.clone(), before),
+            (Settlement::Placed("RPC.CTP.1".into()), Settlement::NotPlaced)
+        );
+        assert_eq!(unknowns.handle_lookup(&sent_as, never(), |id| id.into()), None);
+        assert_eq!(unknowns.all(), [told]);
+    }
+
+    #[test]
+    fn report_that_is_quicker_than_the_answer_is_remembered() {
+        let unknowns = Unknowns::new();
+        let [first, second] = [unknowns.tagged("a"), unknowns.tagged("b")];
+        for sent_as in [&first, &second] {
+            unknowns.begin(sent_as);
+            assert_eq!(unknowns.handle_report(sent_as, || "RPC.CTP.1".into()), None);
+            assert_eq!(unknowns.handle_report(sent_as, || panic!("it is known")), None);
+        }
+        let noted = unknowns.note(first, "rb.SHFE".into(), None);
+        assert_eq!(noted.settlement, Settlement::Placed("RPC.CTP.1".into()));
+        unknowns.end(&second);
+        assert_eq!(unknowns.all().len(), 1, "the other one has its answer");
+        assert_eq!(unknowns.awaited.load(Ordering::SeqCst), 0);
+        assert!(unknowns.lock().under_way.is_empty());
+    }
+
+    #[test]
     fn settled_ones_go_first_when_there_are_too_many() {
         let (unknowns, first) = noted(7);
         for number in 1..MOST {
-            let settlement = if number == 5 { Settlement::NotPlaced } else { Settlement::Open };
-            unknowns.note(format!("{number}"), String::new(), None, settlement);
+            let sent_as = format!("{number}");
+            unknowns.note(sent_as.clone(), String::new(), Some(7));
+            if number == 5 {
+                let lookup = Lookup { epoch: 7, found: Found::NeverSent };
+                unknowns.handle_lookup(&sent_as, lookup, |id| id.into()).unwrap();
+            }
         }
-        unknowns.note("last".into(), String::new(), None, Settlement::Open);
+        unknowns.note("last".into(), String::new(), None);
         let all = unknowns.all();
         assert_eq!((all.len(), &all[0].sent_as), (MOST, &first));
         assert!(!all.iter().any(|order| order.sent_as == "5"));
-        unknowns.note("one more".into(), String::new(), None, Settlement::Open);
+        unknowns.note("one more".into(), String::new(), None);
         assert_ne!(unknowns.all()[0].sent_as, first);
-        unknowns.give_up();
-        assert_eq!(unknowns.next_open(), None);
+        let given_up = unknowns.give_up(Some("last"));
+        assert_eq!(given_up.iter().map(|order| &*order.sent_as).collect::<Vec<_>>(), ["last"]);
+        assert_eq!(unknowns.give_up(None).len(), MOST - 1);
+        assert_eq!((unknowns.give_up(None), unknowns.next_open()), (Vec::new(), None));
     }
 }

@@ -4,6 +4,7 @@ mod publisher;
 mod register;
 mod sent;
 mod setting;
+mod snapshots;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -38,7 +39,7 @@ pub const TICKS_STREAM: &str = "ticks";
 /// * Its own log events are of the type [`EVENT_RPC_LOG`].
 ///
 /// It stops when it is dropped, and should be stopped before the main engine is closed: it holds a handle of it. Threads:
-/// the server's driver, and four lanes.
+/// the server's driver, and five lanes.
 ///
 /// ```
 /// use pulsewire::trader::{MainEngine, RpcService, RpcServiceSetting};
@@ -67,7 +68,8 @@ struct Running {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RpcServiceOptions {
-    /// The server's limits. Default: [`Limits::default`]. A snapshot or a history has to fit into `max_frame_bytes`.
+    /// The server's limits. Default: [`Limits::default`]. A history, and each answer that lists
+    /// all of a kind, has to fit into `max_frame_bytes`; snapshots come in pages.
     pub limits: Limits,
     /// The main stream: orders, trades, positions, accounts, quotes, contracts, logs.
     ///
@@ -149,7 +151,7 @@ impl RpcService {
         if setting.allow_plaintext {
             builder = builder.allow_plaintext();
         }
-        let builder = register::register(builder, &self.main, &head, &sent);
+        let builder = register::register(builder, &self.main, &head, &sent, options.limits.max_frame_bytes);
         let server = match second {
             None => builder.bind(address)?,
             Some(second) => builder.bind_both(address, second)?,

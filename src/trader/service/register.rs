@@ -5,16 +5,19 @@ use std::string::{String, ToString};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::publisher::Head;
 use super::sent::Sent;
+use super::snapshots::{Moment, Snapshots};
 use crate::rpc::{FunctionResult, RpcServerBuilder};
-use crate::trader::functions::{self, Found, Lookup, Snapshot};
+use crate::trader::functions::{self, Found, Lookup};
 use crate::trader::{Gateway, MainEngine, Refusal, SendError};
 
 /// Where what changes something runs, so that a client's requests keep their order.
 const ORDERS: &str = "orders";
+/// Where gateways are asked for what comes as events: a gateway that is slow at that delays no order.
+const QUERIES: &str = "queries";
 /// Where histories are looked for, which may take minutes.
 const HISTORY: &str = "history";
 /// Where snapshots wait for the event engine, and are encoded.
@@ -23,25 +26,25 @@ const SNAPSHOT: &str = "snapshot";
 /// How long a snapshot waits for its turn on the event engine's thread: as long as its caller does by default.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Registers all functions.
+/// Registers all functions, for a server of such frames.
 pub(super) fn register(
     builder: RpcServerBuilder,
     main: &MainEngine,
     head: &Arc<Head>,
     sent: &Arc<Sent>,
+    max_frame_bytes: u32,
 ) -> RpcServerBuilder {
     let builder = register_requests(builder, main, sent);
     let builder = register_single_records(builder, main);
     let builder = register_lists(builder, main);
+    let builder = register_snapshots(builder, main, head, max_frame_bytes);
     let (history, gateways) = (main.clone(), main.clone());
-    let (oms_of, head_of_snapshot) = (main.clone(), Arc::clone(head));
     let (books, head_of_lookup, sent) = (main.clone(), Arc::clone(head), Arc::clone(sent));
     builder
         .register_on(HISTORY, functions::QUERY_HISTORY, move |(request, name)| {
             Ok(history.query_history(&request, &name))
         })
         .register(functions::GET_ALL_GATEWAY_NAMES, move |()| Ok(gateways.gateway_names()))
-        .register_on(SNAPSHOT, functions::SNAPSHOT, move |()| snapshot(&oms_of, &head_of_snapshot))
         .register_on(ORDERS, functions::FIND_SENT, move |reference: String| {
             let epoch = *head_of_lookup.epoch.get().ok_or(NOT_STARTED)?;
             let found = match sent.find(&reference) {
@@ -59,7 +62,7 @@ fn register_requests(builder: RpcServerBuilder, main: &MainEngine, sent: &Arc<Se
         core::array::from_fn(|_| main.clone());
     let (of_orders, of_quotes) = (Arc::clone(sent), Arc::clone(sent));
     builder
-        .register_on(ORDERS, functions::SUBSCRIBE, move |(request, name)| {
+        .register_on(QUERIES, functions::SUBSCRIBE, move |(request, name)| {
             Ok(subscribe.subscribe(&request, &name))
         })
         .register_on(ORDERS, functions::SEND_ORDER, move |(request, name)| {
@@ -74,10 +77,10 @@ fn register_requests(builder: RpcServerBuilder, main: &MainEngine, sent: &Arc<Se
         .register_on(ORDERS, functions::CANCEL_QUOTE, move |(request, name)| {
             Ok(cancel_quote.cancel_quote(&request, &name))
         })
-        .register_on(ORDERS, functions::QUERY_ACCOUNT, move |name: String| {
+        .register_on(QUERIES, functions::QUERY_ACCOUNT, move |name: String| {
             Ok(query(&account, &name, |gateway| gateway.query_account()))
         })
-        .register_on(ORDERS, functions::QUERY_POSITION, move |name: String| {
+        .register_on(QUERIES, functions::QUERY_POSITION, move |name: String| {
             Ok(query(&position, &name, |gateway| gateway.query_position()))
         })
 }
@@ -130,18 +133,37 @@ fn register_lists(builder: RpcServerBuilder, main: &MainEngine) -> RpcServerBuil
         })
 }
 
+fn register_snapshots(
+    builder: RpcServerBuilder,
+    main: &MainEngine,
+    head: &Arc<Head>,
+    max_frame_bytes: u32,
+) -> RpcServerBuilder {
+    let (main, head) = (main.clone(), Arc::clone(head));
+    let taken = Arc::new(Snapshots::new(max_frame_bytes));
+    let kept = Arc::clone(&taken);
+    builder
+        .register_on(SNAPSHOT, functions::SNAPSHOT, move |most_bytes| {
+            let moment = moment(&main, &head)?;
+            Ok(taken.begin(Instant::now(), moment, most_bytes)?)
+        })
+        .register_on(SNAPSHOT, functions::SNAPSHOT_PAGE, move |(id, at, most_bytes)| {
+            Ok(kept.page(Instant::now(), id, at, most_bytes))
+        })
+}
+
 /// The books and the place in the stream that they belong to. Taken on the event engine's thread, between two events: there
 /// every event is either entered and published, or neither.
-fn snapshot(main: &MainEngine, head: &Arc<Head>) -> FunctionResult<Snapshot> {
+fn moment(main: &MainEngine, head: &Arc<Head>) -> FunctionResult<Moment> {
     let (sender, taken) = sync_channel(1);
     let (oms, head) = (main.oms().clone(), Arc::clone(head));
     main.event_engine().run_in_turn(move || {
-        let snapshot =
-            head.epoch.get().map(|epoch| Snapshot::of(&oms, *epoch, head.position.load(Ordering::SeqCst)));
-        let _ = sender.send(snapshot); // Its caller may have waited long enough.
+        let moment =
+            head.epoch.get().map(|epoch| Moment::of(&oms, *epoch, head.position.load(Ordering::SeqCst)));
+        let _ = sender.send(moment); // Its caller may have waited long enough.
     })?;
     match taken.recv_timeout(SNAPSHOT_PATIENCE) {
-        Ok(Some(snapshot)) => Ok(snapshot),
+        Ok(Some(moment)) => Ok(moment),
         Ok(None) => Err(NOT_STARTED.into()),
         Err(error) => Err(format!("the event engine did not come to it: {error}").into()),
     }

@@ -270,3 +270,50 @@ fn nothing_happens_that_cannot_be_written_down() {
     let entries = read_ledger(folder.ledger()).unwrap().entries;
     assert_eq!(entries.iter().map(|entry| entry.fills.len()).collect::<Vec<_>>(), [0, 0, 1]);
 }
+
+#[test]
+fn order_whose_line_can_neither_be_kept_nor_cut_off_is_unknown_and_nothing_is_taken_until_it_is() {
+    use super::super::ledger::Fault;
+    use super::super::{Ledger, PaperExchange};
+    use crate::trader::{EventEngine, Gateway, GatewayContext, SendError, Setting};
+
+    let folder = Folder::new();
+    let setting = Setting::new().with("ledger", folder.ledger().to_str().unwrap());
+    let new = || PaperExchange::new(GatewayContext::new(NAME, EventEngine::new()), [coin()].into());
+    let fail = |paper: &PaperExchange, steps: &'static [&'static str]| {
+        let mut open = paper.inner.open.lock().unwrap();
+        let Ledger::File(file) = &mut open.as_mut().unwrap().ledger else { panic!("it is in a file") };
+        file.fail(Fault(steps));
+    };
+    let named = |reference: &str| OrderRequest { reference: reference.into(), ..buy(100.0, 1.0) };
+    let paper = new();
+    paper.connect(&setting).unwrap();
+    paper.send_order(&named("first")).unwrap();
+
+    // What can be cut off has certainly not happened.
+    fail(&paper, &["sync"]);
+    assert!(matches!(paper.send_order(&named("cut")), Err(SendError::Refused(Refusal::NotSent(_)))));
+    assert_eq!(read_ledger(folder.ledger()).unwrap().entries.len(), 1);
+    // What cannot be may have.
+    fail(&paper, &["sync", "cut"]);
+    assert!(matches!(paper.send_order(&named("kept")), Err(SendError::Unknown(_))));
+    assert_eq!(read_ledger(folder.ledger()).unwrap().entries.len(), 2);
+    // Nothing is written behind it: that is certain again.
+    assert!(matches!(paper.send_order(&named("next")), Err(SendError::Refused(Refusal::NotSent(_)))));
+    let cancel = CancelRequest::new("1", "COIN", Venue::Local);
+    assert!(matches!(paper.cancel_order(&cancel), Err(SendError::Refused(_))));
+    paper.close();
+    let again = new();
+    again.connect(&setting).unwrap();
+    let refusal = format!("{}", again.send_order(&named("kept")).unwrap_err());
+    assert_eq!(refusal, "rejected: the reference \"kept\" is that of order 2");
+
+    // A disk that is well again in the same life: the line goes, and the request may come again.
+    fail(&again, &["sync", "cut"]);
+    assert!(matches!(again.cancel_order(&cancel), Err(SendError::Unknown(_))));
+    fail(&again, &[]);
+    assert_eq!(again.send_order(&named("next")), Ok("PAPER.3".into()));
+    assert_eq!(again.cancel_order(&cancel), Ok(()));
+    let entries = read_ledger(folder.ledger()).unwrap().entries;
+    assert_eq!(entries.iter().map(|entry| entry.cancelled.len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
+}

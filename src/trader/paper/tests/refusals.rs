@@ -155,3 +155,25 @@ fn what_only_closes_a_net_position_is_taken_also_when_its_fees_are_not_there() {
     assert_eq!(play.state(order), (Status::AllTraded, 18.0));
     assert_eq!(play.coins().volume, 0.0);
 }
+
+#[test]
+fn what_can_never_rest_needs_no_means() {
+    let mut play = Play::new();
+    let asks = |volume| coin_tick(&[], &[(1_000.0, volume)]);
+    // 100 000 are there, and a tenth of the value is needed: 1 000 coins at 1 000.5 are too many.
+    let order = |order_type| coin_order(Direction::Long, order_type, 1_000.5, 1_000.0);
+    play.tick(&asks(10.0));
+    assert_eq!(
+        play.refusal(&order(OrderType::Limit)),
+        "rejected: the order needs 100049.5, 100000 are available"
+    );
+    let part = play.place(&order(OrderType::Fak));
+    assert_eq!(play.state(part), (Status::Cancelled, 10.0));
+    let none = play.place(&order(OrderType::Fok));
+    assert_eq!(play.state(none), (Status::Cancelled, 0.0));
+    // What would trade at once needs what it needs.
+    play.tick(&asks(1_000.0));
+    for order_type in [OrderType::Fak, OrderType::Fok] {
+        assert_eq!(play.refusal(&order(order_type)), "rejected: the order needs 100000, 99000 are available");
+    }
+}
