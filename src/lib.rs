@@ -73,7 +73,8 @@
 //! # Limits
 //!
 //! Every number that bounds something is a field of [`Limits`], with its unit, default and reason; the README has them in
-//! one table. Topics, prefixes and function names have at most 255 bytes, by the format. What a user's own types decode
+//! one table. [`Limits::memory_ceiling`] adds up what a server with them can hold at most, and [`MemoryCeiling`] has the
+//! parts: a server that is full refuses, pauses or lets a connection go, and never grows beyond it. Topics, prefixes and function names have at most 255 bytes, by the format. What a user's own types decode
 //! into is not bounded here: a megabyte of zeros is fifty as a `Vec<String>`.
 //!
 //! # Features
@@ -108,8 +109,8 @@ pub mod wire;
 pub use net::{Address, AddressError, Keepalive, ToAddress};
 pub use pattern::{
     Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
-    NotExecuted, Outcome, Place, PublishError, Published, Reconnect, Retain, SlowPolicy, Status, StreamError,
-    StreamOptions, SubscribeError, SubscribeOptions, Unknown,
+    MemoryCeiling, NotExecuted, Outcome, Place, PublishError, Published, Reconnect, Retain, SlowPolicy,
+    Status, StreamError, StreamOptions, SubscribeError, SubscribeOptions, Unknown,
 };
 #[cfg(feature = "std")]
 pub use rpc::{

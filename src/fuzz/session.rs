@@ -99,7 +99,7 @@ fn server(stage: u8, pieces: &[&[u8]]) {
         }
         assert!(heard.ends_with(b"\x01a0123456789"), "a bystander misses something");
         let stats = turned.machine.stats();
-        assert!(stats.replier.queued_bytes <= limits().queued_arguments_bytes + 4_096);
+        assert!(stats.replier.queued_bytes <= limits().queued_arguments_bytes + 4_096 * 2);
         assert!(stats.replier.result_bytes <= limits().results_bytes + 4_096);
         assert!(stats.publisher.prefixes <= 17 && stats.publisher.log_bytes <= 16 * 1024);
     }

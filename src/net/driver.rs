@@ -47,7 +47,9 @@ pub(crate) struct Driver {
     by_conn: Numbered<DialKey, Token>,
     next_token: usize,
     ready: Ready,
+    /// Empty before the first read.
     buffer: Vec<u8>,
+    read_bytes: usize,
     dials: Dials,
     resolver: Option<Resolver>,
     resolving: Numbered<u64, DialKey>,
@@ -89,8 +91,7 @@ enum Owner {
 
 const WAKER: Token = Token(0);
 const EVENTS_PER_TURN: usize = 256;
-/// Read at once; also what one connection may bring in before others have their turn.
-const READ_BYTES: usize = 64 * 1024;
+/// What one connection may bring in before others have their turn.
 const READS_PER_TURN: usize = 4;
 
 impl Driver {
@@ -111,6 +112,7 @@ impl Driver {
             next_token: 1,
             ready: Ready::default(),
             buffer: Vec::new(),
+            read_bytes: limits.read_bytes as usize,
             dials: Dials::new(limits.connect_timeout, keepalive),
             resolver: None,
             resolving: Numbered::default(),
@@ -323,7 +325,7 @@ impl Driver {
             return;
         }
         if self.buffer.is_empty() {
-            self.buffer = std::vec![0; READ_BYTES];
+            self.buffer = std::vec![0; self.read_bytes];
         }
         for _ in 0..self.ready.len() {
             let Some((key, closed)) = self.ready.pop() else { break };

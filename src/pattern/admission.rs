@@ -5,7 +5,8 @@ use alloc::collections::VecDeque;
 use super::ConnId;
 
 /// Frames up to this size never wait.
-const FREE_BYTES: u64 = 4 * 1024;
+pub(crate) const FREE_BYTES: u64 = FREE_READ_BYTES as u64;
+const FREE_READ_BYTES: usize = 4 * 1024;
 
 /// Admits large frames with their whole length before more of them is read.
 ///
@@ -34,6 +35,16 @@ impl Admission {
         }
         self.waiting.push_back((conn, len));
         false
+    }
+
+    /// Bytes to be read at once from a connection, at most: while somebody waits for room, no more than a frame may have
+    /// that never waits. What is read beyond the room there is has to be kept until there is some.
+    pub(crate) fn read_most(&self) -> usize {
+        if self.waiting.is_empty() {
+            usize::MAX
+        } else {
+            FREE_READ_BYTES
+        }
     }
 
     /// The frame has ended, one way or the other.
@@ -77,10 +88,12 @@ mod tests {
         assert!(!admission.admit(conn(2), 5_000), "no overtaking: the larger one came first");
         assert!(admission.admit(conn(3), FREE_BYTES), "small frames never wait");
         assert_eq!(admission.poll_admitted(), None);
+        assert_eq!(admission.read_most(), 4_096, "what cannot be admitted is not read by the chunk either");
         admission.release(90_000);
         assert_eq!(admission.poll_admitted(), Some((conn(1), 20_000)));
         assert_eq!(admission.poll_admitted(), Some((conn(2), 5_000)));
         assert_eq!(admission.poll_admitted(), None);
+        assert_eq!(admission.read_most(), usize::MAX);
         assert!(!admission.admit(conn(4), 1_000_000));
         admission.release(20_000);
         admission.release(5_000);

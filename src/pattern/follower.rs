@@ -52,6 +52,8 @@ pub(crate) struct Follower {
     reached: u64,
     /// It follows everything and the next publication will wake it.
     pub(crate) quiet: bool,
+    /// The memory of answers that the budget knows of.
+    pub(crate) noted_answers: u64,
     /// Messages given to the connection.
     pub(crate) sent: u64,
     /// Messages counted in gaps.
@@ -104,6 +106,7 @@ impl Follower {
             answered: VecDeque::new(),
             reached: 0,
             quiet: false,
+            noted_answers: 0,
             sent: 0,
             lost: 0,
             snapshot_messages: 0,
@@ -296,14 +299,26 @@ impl Follower {
         grown(before, self.positions())
     }
 
-    /// Places that there is memory for.
+    /// Places that there is memory for, beside the few that each subscriber may have.
     pub(crate) fn positions(&self) -> u64 {
         match &self.follow {
             Follow::Matched { written, taken, pending, .. } => {
-                (written.capacity() + taken.capacity() + pending.capacity()) as u64
+                [written, taken, pending].into_iter().map(beyond_few).sum()
             }
             _ => 0,
         }
+    }
+
+    /// Answers that there is memory for, written ones included, beside the few that each subscriber may have.
+    pub(crate) fn answers(&self) -> u64 {
+        beyond_few(&self.acks) + beyond_few(&self.answered)
+    }
+
+    /// Gives the memory back that no answer stands in, and forgets those that were written long ago.
+    pub(crate) fn shrink_answers(&mut self) {
+        self.answered.drain(..self.answered.len().saturating_sub(FEW));
+        self.answered.shrink_to_fit();
+        self.acks.shrink_to_fit();
     }
 
     /// Whether [`Follower::take`] or [`Follower::render`] would have something to write.
@@ -329,6 +344,8 @@ impl Follower {
     /// Queues the control frames whose place in the stream is here: a gap, then the acknowledgements whose position
     /// has been reached, and again. Call it only when no chunk is out and no frame is begun.
     ///
+    /// Returns whether all of them are queued: else they come first, before anything of the log.
+    ///
     /// Who was lapped goes on where the policy says. A gap never reaches over an acknowledgement: on either side of it another set ruled.
     pub(crate) fn render(
         &mut self,
@@ -338,9 +355,9 @@ impl Follower {
         last: Option<&LastValues>,
         policy: SlowPolicy,
         head: u64,
-    ) {
+    ) -> bool {
         if self.incoming.is_some() {
-            return;
+            return true;
         }
         let before = self.positions();
         let resume = self.resume_slot(log, policy);
@@ -348,7 +365,8 @@ impl Follower {
         if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
             drop_lapped(pending, dropped, &mut self.acks, resume);
         }
-        loop {
+        let mut is_all = false;
+        while session.control_len() < MOST_RENDERED {
             let ack = self.acks.front();
             let lost = match &mut self.follow {
                 Follow::Nothing => 0,
@@ -376,9 +394,13 @@ impl Follower {
                     written.clear();
                 }
             }
-            let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) else { break };
+            let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) else {
+                is_all = true;
+                break;
+            };
             if ack.snapshot.as_mut().is_some_and(|snapshot| snapshot.seek(last, ack.position)) {
                 // The snapshot comes first, and more of it than has been written.
+                is_all = true;
                 break;
             }
             let Some(mut ack) = self.acks.pop_front() else { break };
@@ -397,6 +419,8 @@ impl Follower {
             }
         }
         budget.note_positions(grown(before, self.positions()));
+        budget.note_answers_of(self);
+        is_all
     }
 
     /// The slot before which everything is lost: where one who was lapped goes on.
@@ -551,6 +575,18 @@ impl Follower {
 
 /// Answers that are remembered for a subscriber that may come back without them.
 const MOST_ANSWERED: usize = 1_024;
+/// Places or answers in each list that count against no budget: the least that a list has memory for.
+pub(crate) const FEW: usize = 4;
+/// What the lists of a subscriber take that has few places and answers.
+pub(crate) const FEW_BYTES: usize = FEW * (3 * size_of::<Slot>() + 2 * size_of::<Ack>());
+/// What an answer takes, for the budget.
+pub(crate) const ANSWER_BYTES: u64 = size_of::<Ack>() as u64;
+/// Bytes of control frames that are written down before they are sent: what more there is, waits as it is.
+const MOST_RENDERED: usize = 256;
+
+fn beyond_few<T>(list: &VecDeque<T>) -> u64 {
+    list.capacity().saturating_sub(FEW) as u64
+}
 
 /// Bytes that may still be added to a chunk.
 fn room(chunk: &Chunk) -> usize {

@@ -54,7 +54,7 @@ pub use replier::{NotStarted, ReplierStats, Ticket, Work};
 pub use requester::{
     CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, Requester, RequesterStats, Unknown,
 };
-pub use server::{Roles, Server, ServerEvent, ServerStats};
+pub use server::{MemoryCeiling, Roles, Server, ServerEvent, ServerStats};
 pub use subscriber::{Place, SubscribeError, SubscribeOptions, Subscriber, SubscriberStats};
 
 use crate::time::Instant;
@@ -123,6 +123,11 @@ pub trait Machine {
     fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<Chunk>;
     /// Whether the driver is to read from this connection at all.
     fn wants_read(&self, conn: ConnId) -> bool;
+    /// How many bytes it takes from this connection at once, at most; asked before each read.
+    fn read_most(&self, conn: ConnId) -> usize {
+        let _ = conn;
+        usize::MAX
+    }
     /// A new wall-clock reading, nanoseconds since the Unix epoch: data for heartbeats, not a timer.
     fn handle_wall_clock(&mut self, wall_clock_ns: u64);
     /// A panic interrupted the machine: close everything, promise nothing about what was under way.
@@ -139,14 +144,17 @@ pub(crate) struct Buffers(Vec<Vec<u8>>);
 const CHUNK_BYTES: usize = 64 * 1024;
 
 impl Buffers {
-    const MOST: usize = 4;
+    const MOST: usize = 2;
+    const MOST_BYTES_EACH: usize = 2 * CHUNK_BYTES;
+    /// The most memory that these can hold, in bytes.
+    const CEILING_BYTES: usize = Self::MOST * (Self::MOST_BYTES_EACH + 4 * size_of::<Vec<u8>>());
 
     fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
     fn put(&mut self, buffer: Vec<u8>) {
-        if self.0.len() < Self::MOST && buffer.capacity() <= 2 * CHUNK_BYTES {
+        if self.0.len() < Self::MOST && buffer.capacity() <= Self::MOST_BYTES_EACH {
             self.0.push(buffer);
         }
     }

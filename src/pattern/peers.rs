@@ -23,6 +23,9 @@ struct Slot<T> {
 }
 
 impl<T> Peers<T> {
+    /// The most memory for each that there ever was at once: a quarter may be unused.
+    pub(crate) const MEMORY_EACH: u64 = (size_of::<Slot<T>>() * 5 / 4 + 2 * size_of::<u32>()) as u64;
+
     pub(crate) fn new() -> Self {
         Peers { slots: Vec::new(), free: Vec::new(), len: 0 }
     }
@@ -36,8 +39,8 @@ impl<T> Peers<T> {
         }
         let index = u32::try_from(self.slots.len()).expect("connections are limited to a u32");
         if self.slots.len() == self.slots.capacity() {
-            // By an eighth, not to twice as many: with ten thousand connections, what lies unused is as large as what is.
-            self.slots.reserve_exact(self.slots.len() / 8 + 8);
+            // By a quarter and not by half, since there may be a great many.
+            self.slots.reserve_exact(self.slots.len() / 4 + 4);
         }
         self.slots.push(Slot { generation: 0, peer: Some(peer) });
         ConnId::new(index, 0)

@@ -69,6 +69,11 @@ impl PrefixIndex {
         }
     }
 
+    /// What the index may keep of its answers, in bytes: a part of what the prefixes themselves may take.
+    pub(crate) fn cache_bytes(prefixes_bytes: u64) -> usize {
+        usize::try_from(prefixes_bytes / 4).map_or(Self::CACHE_BYTES, |bytes| bytes.min(Self::CACHE_BYTES))
+    }
+
     /// Bounds the cache, in bytes, and empties it.
     ///
     /// Default: [`CACHE_BYTES`](Self::CACHE_BYTES), room for 4096 topics of everyday length with a few dozen

@@ -10,7 +10,7 @@ mod outcome;
 
 use alloc::vec::Vec;
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{answers_bytes, Budget};
 pub(crate) use last::LastValues;
 pub use options::{Retain, SlowPolicy, StreamError, StreamId, StreamOptions};
 pub use outcome::{PublishError, Published, PublisherStats};
@@ -67,7 +67,7 @@ impl Publisher {
             messages: options.log_messages.unwrap_or(limits.log_messages) as usize,
         });
         let mut index = PrefixIndex::with_seed(seed);
-        index.limit_cache(cache_bytes(limits));
+        index.limit_cache(PrefixIndex::cache_bytes(limits.prefixes_bytes));
         let quarter = u32::try_from(log.max_frame_bytes().saturating_sub(LENGTH_BYTES)).unwrap_or(u32::MAX);
         Publisher {
             policy: options.policy,
@@ -391,6 +391,7 @@ impl Publisher {
         self.everything.retain(|other| *other != peer);
         self.quiet.retain(|other| *other != peer);
         budget.note_positions(-i64::try_from(follower.positions()).unwrap_or(i64::MAX));
+        budget.note_answers(follower.noted_answers, 0);
         if follower.has_begun() {
             self.stats.subscribers -= 1;
         }
@@ -439,11 +440,4 @@ fn start_gap(start: Start, begins: u64) -> Option<Gap> {
     // Nothing was published meanwhile: nothing can have been lost.
     let missed = begins.checked_sub(before).filter(|missed| *missed > 0)?;
     Some(Gap { before, after: begins, lost: Lost::AtMost(missed) })
-}
-
-/// What the index may keep of its answers: a part of what the prefixes themselves may take.
-fn cache_bytes(limits: &Limits) -> usize {
-    const PART: u64 = 4;
-    usize::try_from(limits.prefixes_bytes / PART)
-        .map_or(PrefixIndex::CACHE_BYTES, |bytes| bytes.min(PrefixIndex::CACHE_BYTES))
 }

@@ -23,7 +23,7 @@ use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
 use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
-use names::Names;
+pub(super) use names::Names;
 
 /// One call that was handed out: answer it once. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,23 +80,28 @@ pub struct ReplierStats {
     pub dropped_results: u64,
     /// Results that did not fit into the budget and were replaced by "result not kept".
     pub results_not_kept: u64,
-    /// Bytes of arguments that wait, with the overhead of their entries.
+    /// Bytes of arguments that wait or that functions have, with the overhead of all entries.
     pub queued_bytes: u64,
     /// Bytes of results that are kept.
     pub result_bytes: u64,
 }
 
 /// What an entry of a table takes beside its arguments, for the budget.
-const ENTRY_OVERHEAD: u64 = 128;
+///
+/// A node of the tree holds eleven and is at least half full: 150 bytes for each; its place in the list of answers to be
+/// written, the slack of its buffer, and an answer without payload take the rest.
+pub(super) const ENTRY_OVERHEAD: u64 = 256;
 /// Ids of calls that are gone that a list of answers to be written may hold before it is looked through.
-const TO_WRITE_SLACK: usize = 64;
+const TO_WRITE_SLACK: usize = 16;
+/// Answers of requests without an entry that may wait before no more is read.
+const MOST_TURNED_AWAY: usize = 16;
 /// Bytes of a Reply frame beside its payload, its length included, at most.
 const REPLY_HEADER_BYTES: usize = 24;
 /// A written result above this is not kept until it is settled.
 const KEPT_RESULT_BYTES: usize = 64 * 1024;
 
 /// The calls of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CallTable {
     entries: BTreeMap<u64, Entry>,
     /// Calls whose answer is to be written, in the order in which they were answered.
@@ -105,6 +110,10 @@ pub(crate) struct CallTable {
     last_id: u64,
     /// The newest id seen on the present connection: on each, ids ascend.
     last_here: u64,
+    /// Requests that were refused without an entry, and whose answers are to be written.
+    turned_away: VecDeque<u64>,
+    /// The first of all that there ever were.
+    first_turned_away: u64,
     /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
     settled_running: usize,
     /// The client has said something, so it has been told whether its record is a new one.
@@ -123,7 +132,10 @@ enum State {
         arguments: Vec<u8>,
         deadline: Instant,
     },
-    Running,
+    /// Its arguments are with its function, and count until it has its answer.
+    Running {
+        held: u32,
+    },
     /// Answered; the frame is empty once a large one has been written.
     Done {
         frame: Vec<u8>,
@@ -136,19 +148,56 @@ enum State {
 pub(crate) struct Replier {
     max_in_flight: usize,
     queued_limit: u64,
+    refusals_limit: u64,
     results_limit: u64,
+    /// As many calls wait to be looked at as may.
+    pub(crate) is_behind: bool,
     names: Names,
     /// Buffers of arguments and answers.
     spares: Spares,
     pub(crate) stats: ReplierStats,
 }
 
+impl CallTable {
+    /// What a table takes that has no entry: a node, and the list of answers to be written.
+    pub(super) const FIXED_BYTES: usize =
+        640 + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
+
+    /// The table of a session that has just begun.
+    pub(crate) fn new() -> Self {
+        CallTable {
+            entries: BTreeMap::new(),
+            to_write: VecDeque::new(),
+            last_id: 0,
+            last_here: 0,
+            turned_away: VecDeque::new(),
+            first_turned_away: u64::MAX,
+            settled_running: 0,
+            is_heard: false,
+        }
+    }
+
+    /// So many answers of requests without an entry wait to be written that no more is read meanwhile.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.turned_away.len() >= MOST_TURNED_AWAY
+    }
+
+    /// Whether an id that is behind the newest one and has no entry may be that of a request that was refused without one.
+    /// It was not run, and never is.
+    fn may_have_turned_away(&self, id: u64) -> bool {
+        (self.first_turned_away..=self.last_id).contains(&id)
+    }
+}
+
 impl Replier {
     pub(crate) fn new(limits: &Limits) -> Self {
         Replier {
             max_in_flight: limits.max_in_flight as usize,
-            queued_limit: limits.queued_arguments_bytes,
+            // The rest is for the entries of calls that are refused.
+            queued_limit: limits.queued_arguments_bytes / 16 * 15,
+            refusals_limit: limits.queued_arguments_bytes,
             results_limit: limits.results_bytes,
+            is_behind: false,
             names: Names::default(),
             spares: Spares::default(),
             stats: ReplierStats::default(),
@@ -167,6 +216,11 @@ impl Replier {
     ) -> Result<Option<Work>, Violation> {
         self.settle(table, header.settled.iter());
         let known = table.entries.contains_key(&header.id);
+        if !known && header.id > table.last_here && table.may_have_turned_away(header.id) {
+            table.last_here = header.id;
+            self.turn_away(table, header.id);
+            return Ok(None);
+        }
         if header.id <= table.last_here || (header.id <= table.last_id && !known) {
             return Err(Violation::RequestIdReused { id: header.id });
         }
@@ -176,10 +230,17 @@ impl Replier {
             self.join(table, header.id, max_frame);
             return Ok(None);
         }
+        if self.is_short() && !table.entries.is_empty() {
+            // Not even refusals are kept without bound.
+            self.turn_away(table, header.id);
+            return Ok(None);
+        }
         table.last_id = header.id;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
         let unsettled = table.entries.len() - table.settled_running;
-        let full = unsettled >= self.max_in_flight || self.stats.queued_bytes + cost > self.queued_limit;
+        let full = self.is_behind
+            || unsettled >= self.max_in_flight
+            || self.stats.queued_bytes + cost > self.queued_limit;
         if unsettled >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
@@ -188,7 +249,7 @@ impl Replier {
         let deadline = now + Duration::from_millis(u64::from(header.time_left_ms));
         if full {
             self.stats.refused += 1;
-            table.entries.insert(header.id, Entry { state: State::Running, settled: false });
+            table.entries.insert(header.id, Entry { state: State::Running { held: 0 }, settled: false });
             self.finish(table, header.id, Status::NotExecuted(Refusal::Full), &[], max_frame);
             return Ok(None);
         }
@@ -197,6 +258,19 @@ impl Replier {
         table.entries.insert(header.id, Entry { state, settled: false });
         let ticket = Ticket { record, id: header.id };
         Ok(Some(Work { ticket, function: self.names.intern(header.function), deadline }))
+    }
+
+    /// There is no room for further entries, but for one in each table.
+    pub(crate) fn is_short(&self) -> bool {
+        self.stats.queued_bytes + ENTRY_OVERHEAD > self.refusals_limit
+    }
+
+    /// A request is refused and not entered: should it come again, it is refused again, or entered then if nothing behind
+    /// it was.
+    fn turn_away(&mut self, table: &mut CallTable, id: u64) {
+        self.stats.refused += 1;
+        table.first_turned_away = table.first_turned_away.min(id);
+        table.turned_away.push_back(id);
     }
 
     /// A request that is here already was sent again after a loss: it is not entered twice. If it has its answer, that
@@ -219,6 +293,7 @@ impl Replier {
     pub(crate) fn resume(&mut self, table: &mut CallTable) {
         table.last_here = 0;
         table.to_write.clear();
+        table.turned_away.clear();
     }
 
     /// The client has its outcome for these calls, or for all but these.
@@ -237,7 +312,7 @@ impl Replier {
     fn settle(&mut self, table: &mut CallTable, ids: impl Iterator<Item = u64>) {
         for id in ids {
             match table.entries.get_mut(&id) {
-                Some(Entry { state: State::Running, settled }) => {
+                Some(Entry { state: State::Running { .. }, settled }) => {
                     table.settled_running += usize::from(!core::mem::replace(settled, true));
                 }
                 Some(Entry { state: State::Queued { .. }, .. }) => {
@@ -266,8 +341,8 @@ impl Replier {
             return Err(NotStarted::Expired);
         }
         let arguments = core::mem::take(arguments);
-        entry.state = State::Running;
-        self.stats.queued_bytes -= arguments.len() as u64;
+        let held = u32::try_from(arguments.len()).expect("frames are limited to a u32");
+        entry.state = State::Running { held };
         self.stats.started += 1;
         Ok(arguments)
     }
@@ -287,13 +362,13 @@ impl Replier {
         max_frame: u32,
     ) -> bool {
         match table.entries.get(&id) {
-            Some(Entry { state: State::Running, settled: true }) => {
+            Some(Entry { state: State::Running { .. }, settled: true }) => {
                 self.stats.answered += 1;
                 self.stats.dropped_results += 1;
                 self.remove(table, id);
                 false
             }
-            Some(Entry { state: State::Running, .. }) => {
+            Some(Entry { state: State::Running { .. }, .. }) => {
                 self.stats.answered += 1;
                 self.finish(table, id, status, payload, max_frame);
                 true
@@ -330,9 +405,13 @@ impl Replier {
 
     fn finish(&mut self, table: &mut CallTable, id: u64, status: Status, payload: &[u8], max_frame: u32) {
         let Some(entry) = table.entries.get_mut(&id) else { return };
-        if let State::Queued { arguments, .. } = &mut entry.state {
-            self.stats.queued_bytes -= arguments.len() as u64;
-            self.spares.put(core::mem::take(arguments));
+        match &mut entry.state {
+            State::Queued { arguments, .. } => {
+                self.stats.queued_bytes -= arguments.len() as u64;
+                self.spares.put(core::mem::take(arguments));
+            }
+            State::Running { held } => self.stats.queued_bytes -= u64::from(*held),
+            State::Done { .. } => {}
         }
         let mut frame = Vec::new();
         let fits = payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
@@ -369,21 +448,34 @@ impl Replier {
                 self.stats.queued_bytes -= arguments.len() as u64;
                 self.spares.put(arguments);
             }
-            State::Running => {}
+            State::Running { held } => self.stats.queued_bytes -= u64::from(held),
             State::Done { frame, .. } => {
                 self.stats.result_bytes -= frame.len() as u64;
                 self.spares.put(frame);
             }
         }
         // Whoever settles what it does not read must not make the list grow.
-        if table.to_write.len() > 2 * table.entries.len() + TO_WRITE_SLACK {
+        if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
             table.to_write.retain(|id| table.entries.contains_key(id));
+        }
+        if table.to_write.capacity() > 2 * (table.entries.len() + TO_WRITE_SLACK) {
+            table.to_write.shrink_to(table.to_write.len() + TO_WRITE_SLACK);
         }
     }
 
     /// Appends answers to a chunk until it is full. A large one becomes the chunk itself, without a copy, and is not
     /// kept once it is begun.
     pub(crate) fn take(&mut self, table: &mut CallTable, chunk: &mut Chunk) -> Option<Vec<u8>> {
+        while let Some(id) =
+            table.turned_away.front().copied().filter(|_| chunk.bytes().len() < CHUNK_BYTES / 2)
+        {
+            let header = Reply { id, status: Status::NotExecuted(Refusal::Full) };
+            let frame = Frame::Reply { header, payload: &[] };
+            frame
+                .encode(u32::MAX, chunk.buffer())
+                .expect("a reply without payload fits into every frame limit");
+            table.turned_away.pop_front();
+        }
         while let Some(&id) = table.to_write.front() {
             let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else {
                 table.to_write.pop_front();
@@ -425,6 +517,8 @@ impl Replier {
                 }
                 *written = false;
                 table.to_write.push_front(id);
+            } else if table.may_have_turned_away(id) || id > table.last_id {
+                table.turned_away.push_front(id);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! It does the handshake, keeps every clock, and gives each frame to the role that it is for. What it does not do:
 //! run functions (it says which are asked for, see [`Server::poll_event`]) and touch sockets.
 
+mod ceiling;
 mod clocks;
 mod ends;
 mod frames;
@@ -16,12 +17,13 @@ use core::net::SocketAddr;
 
 use super::admission::Admission;
 use super::peers::{Peers, RecordId};
-use super::publisher::{Budget, PublishError, Published, PublisherStats, StreamId};
+use super::publisher::{Budget, PublishError, Published, PublisherStats, StreamId, StreamOptions};
 use super::replier::{NotStarted, Replier, ReplierStats, Ticket, Work};
 use super::{Action, Buffers, ConnId};
 use crate::session::{CloseReason, Limits, Session};
 use crate::time::Instant;
 use crate::wire::{ByeCode, Refusal, Role, SessionId, Status};
+pub use ceiling::MemoryCeiling;
 use records::{Known, Record};
 use streams::Streams;
 

@@ -8,11 +8,14 @@ use core::ops::Bound;
 use crate::wire::Prefixes;
 
 /// Bytes that a prefix takes beside its own, for budgets: its place in the set and in the index.
-const PREFIX_OVERHEAD: u64 = 64;
+///
+/// 64 for the tree of the set; two nodes of 64 in the index, of which up to as many are free and a quarter is not yet
+/// used; their lists.
+const PREFIX_OVERHEAD: u64 = 64 + 2 * 2 * 64 * 5 / 4 + 48;
 
 /// What one prefix counts against the budget of all subscribers together.
 pub(crate) fn cost(prefix: &str) -> u64 {
-    prefix.len() as u64 + PREFIX_OVERHEAD
+    2 * prefix.len() as u64 + PREFIX_OVERHEAD
 }
 
 /// A subscriber's prefixes at the server: each once, however often it was asked for.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 /// Buffers of messages that are over, for those that come: a steady stream of them allocates nothing.
 ///
 /// Bounded in number and bytes. A buffer that is handed out is hardly larger than what it is for, so that whoever counts
-/// the lengths of what it keeps counts the memory, give or take [`Spares::SLACK`] and a quarter.
+/// the lengths of what it keeps counts the memory, give or take [`Spares::SLACK`].
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
     buffers: Vec<Vec<u8>>,
@@ -16,16 +16,18 @@ pub(crate) struct Spares {
 }
 
 impl Spares {
-    /// Bytes that a buffer may be larger than asked for, beside a quarter.
+    /// Bytes that a buffer may be larger than asked for.
     pub(crate) const SLACK: usize = 64;
     /// Most buffers kept: as many messages may be under way together before one of them allocates.
     const MOST: usize = 64;
     /// Most bytes kept.
     const MOST_BYTES: usize = 64 * 1024;
+    /// The most memory that these can hold, in bytes.
+    pub(crate) const CEILING_BYTES: usize = Self::MOST_BYTES + 2 * Self::MOST * size_of::<Vec<u8>>();
 
     /// An empty buffer with room for `len` bytes.
     pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
-        let fits = |buffer: &Vec<u8>| (len..=len + len / 4 + Self::SLACK).contains(&buffer.capacity());
+        let fits = |buffer: &Vec<u8>| (len..=len + Self::SLACK).contains(&buffer.capacity());
         match self.buffers.iter().rposition(fits) {
             Some(at) => {
                 let buffer = self.buffers.swap_remove(at);
@@ -70,7 +72,7 @@ mod tests {
         let at = buffer.as_ptr();
         spares.put(buffer);
         assert!(spares.take(100).capacity() < 1_000, "too large for so little");
-        let again = spares.take(900);
+        let again = spares.take(950);
         assert_eq!((again.as_ptr(), again.len()), (at, 0));
         spares.put(again);
         assert!(spares.take(1_001).capacity() > 1_000, "too small for more");

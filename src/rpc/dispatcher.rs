@@ -51,6 +51,20 @@ impl Dispatcher {
     }
 }
 
+impl Dispatcher {
+    /// Runs a job after those before it, unless very many wait already: whoever hangs is not told of everything.
+    pub(crate) fn push_or_drop(&self, job: Job) {
+        let waiting = self.shared.lock().jobs.len();
+        match waiting < MOST_JOBS {
+            true => self.push(job),
+            false => log::warn!("callback-behind: {waiting} wait, one more is dropped"),
+        }
+    }
+}
+
+/// News that wait for a callback that hangs.
+const MOST_JOBS: usize = 1_024;
+
 impl Drop for Dispatcher {
     /// The job that runs is not waited for: it may be the one that drops us.
     fn drop(&mut self) {

@@ -65,6 +65,9 @@ pub struct Limits {
     pub session_keep: Duration,
     /// Records without a connection that a server keeps; the oldest goes first. Default 1 024.
     pub max_detached: u32,
+    /// Bytes that a driver reads at once, in one buffer for all its connections. Default 64 KiB. Too little costs system
+    /// calls; too much lets one peer's small frames pile up before anybody looks at what has come of them.
+    pub read_bytes: u32,
     /// Bytes of frames that are not whole yet, all connections together. Default 64 MiB.
     pub partial_frames_bytes: u64,
     /// Bytes of arguments that wait for their function, all clients together. Default 32 MiB.
@@ -113,6 +116,7 @@ impl Default for Limits {
             resume_wait: Duration::from_secs(3),
             session_keep: Duration::from_secs(60),
             max_detached: 1_024,
+            read_bytes: 64 * 1024,
             partial_frames_bytes: 64 * MIB,
             queued_arguments_bytes: 32 * MIB,
             results_bytes: 64 * MIB,
@@ -143,12 +147,13 @@ impl Limits {
             max_streams: 2,
             max_last_topics: 1_024,
             last_values_bytes: 128 * KIB,
+            read_bytes: 8 * 1024,
             partial_frames_bytes: 256 * KIB,
             queued_arguments_bytes: 128 * KIB,
             results_bytes: 256 * KIB,
             send_queue_bytes: 64 * KIB,
             send_queues_bytes: 512 * KIB,
-            prefixes_bytes: 128 * KIB,
+            prefixes_bytes: 256 * KIB,
             positions_bytes: 128 * KIB,
             held_requests_bytes: 128 * KIB,
             inbox_bytes: 256 * KIB,
@@ -189,6 +194,7 @@ impl Limits {
             ("log_messages", u64::from(self.log_messages)),
             ("max_streams", u64::from(self.max_streams)),
             ("max_last_topics", u64::from(self.max_last_topics)),
+            ("read_bytes", u64::from(self.read_bytes)),
             ("send_queue_bytes", self.send_queue_bytes),
             ("inbox_bytes", self.inbox_bytes),
         ];

@@ -383,6 +383,11 @@ impl Session {
         self.outbox.len() - self.outbox.rest_len()
     }
 
+    /// Bytes of memory that the begun frame takes here.
+    pub(crate) fn rest_memory(&self) -> usize {
+        self.outbox.rest_memory()
+    }
+
     /// Bytes of the begun frame that wait here.
     pub(crate) fn rest_len(&self) -> usize {
         self.outbox.rest_len()

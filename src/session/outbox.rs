@@ -31,6 +31,11 @@ impl Chunk {
         &self.buffer[self.start..]
     }
 
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The buffer behind the control bytes, to append whole frames of the role to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
@@ -138,6 +143,11 @@ impl Outbox {
     /// Bytes of the begun frame that wait here.
     pub(crate) fn rest_len(&self) -> usize {
         self.rest.as_ref().map_or(0, |rest| rest.bytes().len())
+    }
+
+    /// Bytes of memory that the begun frame takes here.
+    pub(crate) fn rest_memory(&self) -> usize {
+        self.rest.as_ref().map_or(0, Chunk::memory)
     }
 
     pub(crate) fn is_lent(&self) -> bool {

@@ -87,13 +87,16 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     }
 
     fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {
-        let stream = {
+        let (stream, most) = {
             let state = self.lock();
             match state.conns.get(&conn) {
-                Some(entry) if state.machine.wants_read(conn) => Arc::clone(&entry.stream),
+                Some(entry) if state.machine.wants_read(conn) => {
+                    (Arc::clone(&entry.stream), state.machine.read_most(conn).min(buffer.len()))
+                }
                 _ => return Readiness::Done,
             }
         };
+        let buffer = &mut buffer[..most];
         let result = read_some(&stream, buffer);
         let now = self.now();
         let mut state = self.lock();

@@ -186,6 +186,10 @@ impl Trie {
                 id as usize
             }
             None => {
+                if self.nodes.len() == self.nodes.capacity() {
+                    // By a quarter and not by half: there may be a great many.
+                    self.nodes.reserve_exact(self.nodes.len() / 4 + 4);
+                }
                 self.nodes.push(node);
                 self.nodes.len() - 1
             }
@@ -208,7 +212,7 @@ impl Trie {
     fn give_back(&mut self) {
         if self.nodes[ROOT].children.is_empty() && self.nodes[ROOT].subscribers.is_empty() {
             *self = Trie::default();
-        } else if self.free.len() >= KEPT_FREE_NODES.max(self.nodes.len() / 4 * 3) {
+        } else if self.free.len() >= KEPT_FREE_NODES.max(self.nodes.len() / 2) {
             self.compact();
         }
     }

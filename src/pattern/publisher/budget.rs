@@ -1,8 +1,13 @@
 //! What all streams and all subscribers of one server may take together.
 
-use super::super::follower::POSITION_BYTES;
+use super::super::follower::{Follower, ANSWER_BYTES, POSITION_BYTES};
 use super::super::set::{self, PrefixSet};
 use crate::session::Limits;
+
+/// What answers may take of the bytes of send queues.
+pub(crate) fn answers_bytes(limits: &Limits) -> u64 {
+    limits.send_queues_bytes / 8
+}
 
 /// What all streams and all subscribers of one server take together, and may take.
 #[derive(Debug)]
@@ -11,6 +16,8 @@ pub(crate) struct Budget {
     prefix_bytes_limit: u64,
     positions: u64,
     positions_limit: u64,
+    answers: u64,
+    answers_limit: u64,
     last_bytes: u64,
     last_bytes_limit: u64,
 }
@@ -21,7 +28,10 @@ impl Budget {
             prefix_bytes: 0,
             prefix_bytes_limit: limits.prefixes_bytes,
             positions: 0,
-            positions_limit: limits.positions_bytes / POSITION_BYTES,
+            // The rest is for what one publication adds before others make room.
+            positions_limit: limits.positions_bytes / 16 * 15 / POSITION_BYTES,
+            answers: 0,
+            answers_limit: answers_bytes(limits) / ANSWER_BYTES,
             last_bytes: 0,
             last_bytes_limit: limits.last_values_bytes,
         }
@@ -70,6 +80,25 @@ impl Budget {
     pub(crate) fn positions_to_shed_above(&self, followers: u64) -> Option<u64> {
         let fair = self.positions_limit / followers.max(1);
         self.is_over().then_some(fair / 2)
+    }
+
+    // Answers that subscribers have not read, or may have to be given again.
+
+    /// The memory of a follower's answers may have changed: takes note of it. What is not needed of it goes if it is scarce.
+    pub(crate) fn note_answers_of(&mut self, follower: &mut Follower) {
+        if self.answers > self.answers_limit / 2 {
+            follower.shrink_answers();
+        }
+        let answers = follower.answers();
+        self.note_answers(core::mem::replace(&mut follower.noted_answers, answers), answers);
+    }
+
+    pub(crate) fn note_answers(&mut self, before: u64, after: u64) {
+        self.answers = (self.answers + after).saturating_sub(before);
+    }
+
+    pub(crate) fn has_too_many_answers(&self) -> bool {
+        self.answers > self.answers_limit
     }
 
     #[cfg(test)]

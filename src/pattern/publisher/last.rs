@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::budget::Budget;
 
 /// Bytes that a topic takes beside its name (twice) and its data: its places in the two indexes.
-const TOPIC_OVERHEAD: u64 = 160;
+const TOPIC_OVERHEAD: u64 = 208;
 
 /// The newest message of each topic of one stream.
 ///

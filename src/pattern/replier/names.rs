@@ -3,9 +3,11 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
+use crate::wire::MAX_NAME_BYTES;
+
 /// The names of functions that are asked for, each kept once: the same few come again and again.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(in super::super) struct Names {
     last: Option<Arc<str>>,
     known: BTreeSet<Arc<str>>,
 }
@@ -14,6 +16,9 @@ pub(super) struct Names {
 const MOST: usize = 256;
 
 impl Names {
+    /// The most memory that these can hold, in bytes.
+    pub(in super::super) const CEILING_BYTES: usize = MOST * (MAX_NAME_BYTES + 64);
+
     pub(super) fn intern(&mut self, name: &str) -> Arc<str> {
         if let Some(last) = self.last.as_ref().filter(|last| ***last == *name) {
             return Arc::clone(last);

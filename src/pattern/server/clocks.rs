@@ -1,7 +1,7 @@
 //! Timers, and room for what is not whole yet.
 
 use super::super::{Action, ConnId};
-use super::records::Record;
+use super::records::RecordRole;
 use super::{wake, Server};
 use crate::time::Instant;
 
@@ -68,10 +68,13 @@ impl Server {
     pub(super) fn steer(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let record = peer.record.and_then(|record| self.records.get_mut(record.0));
-        let acks = record.and_then(Record::follower).map_or(0, |follower| follower.waiting_acks());
-        let pause = peer.waits
-            || acks > MOST_ACKS
-            || peer.session.control_len() as u64 > self.limits.send_queue_bytes;
+        let backed_up = match record.map(|record| &mut record.role) {
+            Some(RecordRole::Subscriber(follower)) => follower.waiting_acks() > MOST_ACKS,
+            Some(RecordRole::Requester(table)) => table.is_backed_up(),
+            None => false,
+        };
+        let pause =
+            peer.waits || backed_up || peer.session.control_len() as u64 > self.limits.send_queue_bytes;
         match (peer.session.is_paused(), pause) {
             (false, true) => peer.session.pause(),
             (true, false) => {

@@ -86,7 +86,7 @@ impl Server {
         }
         let Some(peer) = self.peers.remove(conn) else { return };
         self.timers.remove(&(peer.armed, conn));
-        self.rest_bytes -= peer.session.rest_len() as u64;
+        self.rest_bytes -= peer.session.rest_memory() as u64;
         self.admission.release(peer.admitted);
         self.admission.forget(conn);
         self.actions.push_back(Action::Close(conn));
@@ -139,4 +139,4 @@ pub(super) fn note(events: &mut VecDeque<ServerEvent>, event: ServerEvent) {
 }
 
 /// Who came and who went, kept for one who does not ask.
-const MOST_EVENTS: usize = 4_096;
+pub(super) const MOST_EVENTS: usize = 1_024;

@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 
+use super::super::follower::FEW;
 use super::super::peers::RecordId;
 use super::super::{ConnId, ServerEvent};
-use super::ends::note;
+use super::ends::{note, MOST_EVENTS};
 use super::records::{Record, RecordRole};
 use super::streams::Streams;
 use super::{wake, Roles, Server};
-use crate::session::{CloseReason, Violation};
+use crate::session::{CloseReason, LimitReached, Violation};
 use crate::time::Instant;
 use crate::wire::{
     self, Frame, Heartbeat, Hello, RejectCode, Role, Subscribe, Unsubscribe, Welcome, HANDSHAKE_MAX_FRAME,
@@ -33,6 +34,7 @@ impl Server {
             (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
             (RecordRole::Requester(table), Frame::Request { header, arguments }) => {
                 table.is_heard = true;
+                self.replier.is_behind = self.events.len() >= MOST_EVENTS + self.limits.most_in_lane();
                 let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
                 match work.map_err(CloseReason::Protocol)? {
                     Some(work) => self.events.push_back(ServerEvent::Work(work)),
@@ -127,8 +129,7 @@ impl Server {
             wake(conn, peer, &mut self.actions);
         }
         // A replay remembers many places at once.
-        self.shed_positions();
-        Ok(())
+        self.shed_or_refuse(id)
     }
 
     pub(super) fn handle_unsubscribe(
@@ -147,6 +148,22 @@ impl Server {
             .map_err(CloseReason::Protocol)?;
         follower.acknowledge(unsubscribe.ticket, publisher.log(), publisher.head());
         self.wake_conn(Some(conn));
+        self.shed_or_refuse(id)
+    }
+}
+
+impl Server {
+    /// A subscriber has asked for one more answer. If all answers together are above their budget, it is put out, unless
+    /// it waits for a few of them only. If all places are, those who have many give some up.
+    fn shed_or_refuse(&mut self, id: RecordId) -> Result<(), CloseReason> {
+        if let Some(follower) = self.records.get_mut(id.0).and_then(Record::follower) {
+            self.budget.note_answers_of(follower);
+            if self.budget.has_too_many_answers() && follower.waiting_acks() > FEW {
+                let limit = self.limits.send_queues_bytes;
+                return Err(CloseReason::Limit(LimitReached::SendQueues { limit }));
+            }
+        }
+        self.shed_positions();
         Ok(())
     }
 }

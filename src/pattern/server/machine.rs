@@ -4,12 +4,16 @@ use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 
 use super::super::follower::grown;
+use super::super::publisher::answers_bytes;
 use super::super::{Action, Buffers, ConnId, DialError, Machine};
 use super::records::{Record, RecordRole};
 use super::{Peer, Server};
 use crate::session::{Chunk, CloseReason, LimitReached, Session, Side, StreamEnd, Taken, Violation};
 use crate::time::Instant;
 use crate::wire::{Frame, Heartbeat};
+
+/// Bytes read at once while calls are refused without being entered: few enough requests to remember.
+const SHORT_READ_BYTES: usize = 512;
 
 impl Machine for Server {
     fn handle_accepted(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
@@ -118,11 +122,12 @@ impl Machine for Server {
             }
         }
         let buffer = peer.session.put_back(now, chunk, written);
-        self.rest_bytes += peer.session.rest_len() as u64;
+        self.rest_bytes += peer.session.rest_memory() as u64;
         if let Some(buffer) = buffer {
             self.buffers.put(buffer);
         }
-        if self.rest_bytes > self.limits.send_queues_bytes && peer.session.rest_len() > 0 {
+        let most = self.limits.send_queues_bytes - answers_bytes(&self.limits);
+        if self.rest_bytes > most && peer.session.rest_len() > 0 {
             let limit = self.limits.send_queues_bytes;
             self.drop_peer(conn, CloseReason::Limit(LimitReached::SendQueues { limit }));
             return;
@@ -181,6 +186,13 @@ impl Machine for Server {
         self.peers.get(conn).is_some_and(|peer| !peer.session.is_paused())
     }
 
+    fn read_most(&self, _conn: ConnId) -> usize {
+        match self.replier.is_short() {
+            true => self.admission.read_most().min(SHORT_READ_BYTES),
+            false => self.admission.read_most(),
+        }
+    }
+
     fn handle_wall_clock(&mut self, wall_clock_ns: u64) {
         self.wall_clock_ns = wall_clock_ns;
     }
@@ -208,6 +220,7 @@ impl Server {
         }
         let (streams, budget) = (&mut self.streams, &mut self.budget);
         let mut record = peer.record.and_then(|record| self.records.get_mut(record.0));
+        let mut rendered = true;
         if peer.session.begun().is_none() {
             let heartbeat = peer.session.poll_heartbeat(now);
             match record.as_mut().map(|record| &mut record.role) {
@@ -215,7 +228,8 @@ impl Server {
                     let publisher = streams.get(follower.stream)?;
                     let (log, head) = (publisher.log(), publisher.head());
                     let policy = publisher.policy();
-                    follower.render(&mut peer.session, budget, log, publisher.last(), policy, head);
+                    rendered =
+                        follower.render(&mut peer.session, budget, log, publisher.last(), policy, head);
                     if heartbeat {
                         follower.render_heartbeat(&mut peer.session, log, head, self.wall_clock_ns);
                     }
@@ -233,7 +247,7 @@ impl Server {
                 return None;
             }
             Ok(Taken::Rest(chunk, buffer)) => {
-                self.rest_bytes -= chunk.bytes().len() as u64;
+                self.rest_bytes -= chunk.memory() as u64;
                 self.buffers.put(buffer);
                 return Some(chunk);
             }
@@ -250,7 +264,9 @@ impl Server {
                 Some(RecordRole::Subscriber(follower)) => {
                     if let Some(publisher) = streams.get(follower.stream) {
                         let held = follower.positions();
-                        follower.take(&mut chunk, publisher.log(), publisher.last());
+                        if rendered {
+                            follower.take(&mut chunk, publisher.log(), publisher.last());
+                        }
                         budget.note_positions(grown(held, follower.positions()));
                     }
                 }

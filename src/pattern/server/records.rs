@@ -92,7 +92,7 @@ impl Server {
         }
         let id = found.unwrap_or_else(|| {
             let role = match hello.role {
-                Role::Requester => RecordRole::Requester(CallTable::default()),
+                Role::Requester => RecordRole::Requester(CallTable::new()),
                 Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new(stream))),
             };
             RecordId(self.records.insert(Record { role, conn: None, max_frame }))

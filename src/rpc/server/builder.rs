@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::handler::{LaneJob, OnClient, ServerHandler};
 use super::{Inner, RpcServer, Running};
 use crate::net::{self, Address, AddressError, DriverThread, Keepalive, Port, ToAddress};
-use crate::pattern::{Limits, Roles, Server, ServerEvent, StreamError, StreamOptions};
+use crate::pattern::{Limits, MemoryCeiling, Roles, Server, ServerEvent, StreamError, StreamOptions};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, FunctionResult, Functions, Place, Responder};
 use crate::rpc::lane::Lane;
@@ -148,6 +148,14 @@ impl RpcServerBuilder {
         self
     }
 
+    /// The most bytes of memory that this server can hold, with its streams and lanes, part by part. Streams that are added
+    /// while it runs come on top.
+    pub fn memory_ceiling(&self) -> MemoryCeiling {
+        let added = self.streams.iter().map(|(_, options)| *options);
+        let streams: Vec<StreamOptions> = core::iter::once(self.main_stream).chain(added).collect();
+        MemoryCeiling::of(&self.limits, &streams, self.lanes.len())
+    }
+
     /// Listens on one address, for calls and subscriptions alike, and starts.
     ///
     /// # Errors
@@ -253,7 +261,7 @@ impl Config {
             let functions = Arc::clone(&self.functions);
             let mut buffer = Vec::new();
             let run = move |job: LaneJob| job.run(&functions, &mut buffer);
-            let lane = Lane::start(name, self.lane_stack_bytes, MOST_IN_LANE, run);
+            let lane = Lane::start(name, self.lane_stack_bytes, self.limits.most_in_lane(), run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
         let on_client = match &self.on_client {
@@ -305,6 +313,3 @@ pub enum BindError {
 const MAIN_LANE: &str = "main";
 /// Stack of a lane's thread: functions are the user's, and may need some.
 const LANE_STACK_BYTES: usize = 1024 * 1024;
-/// Calls that wait in one lane, those that their callers have given up included: a few MiB. Only a lane that hangs
-/// gets there.
-const MOST_IN_LANE: usize = 65_536;

@@ -48,7 +48,7 @@ impl Handler for ServerHandler {
                 log::debug!("client: {event:?}");
                 if let Some((on_client, dispatcher)) = &self.on_client {
                     let on_client = Arc::clone(on_client);
-                    dispatcher.push(Box::new(move || on_client(&event)));
+                    dispatcher.push_or_drop(Box::new(move || on_client(&event)));
                 }
                 return;
             }

@@ -145,10 +145,11 @@ impl Host {
         let (stats, limits) = (life.machine.stats(), &self.limits);
         assert!(stats.connections <= u64::from(limits.max_connections));
         assert!(stats.half_open <= u64::from(limits.max_half_open));
-        // What cannot be refused any more is the refusal itself.
-        let refusals = u64::from(limits.max_connections) * u64::from(limits.max_in_flight) * 2 * 160;
-        assert!(stats.replier.queued_bytes <= limits.queued_arguments_bytes + refusals);
-        assert!(stats.replier.result_bytes <= limits.results_bytes + refusals);
+        // One refusal for each session finds room in any case, and a refusal has no payload.
+        let sessions = u64::from(limits.max_connections) + u64::from(limits.max_detached);
+        let entries = limits.queued_arguments_bytes + sessions * 256;
+        assert!(stats.replier.queued_bytes <= entries);
+        assert!(stats.replier.result_bytes <= limits.results_bytes + entries);
         life.feeds.check_bounds(&mut life.machine);
         let subscribers = life.feeds.subscribers(&mut life.machine);
         assert!(subscribers <= stats.connections + u64::from(limits.max_detached));

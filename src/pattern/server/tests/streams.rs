@@ -380,7 +380,7 @@ fn snapshot_cut_off_by_a_loss_is_asked_for_again_and_leaves_no_trace() {
 #[test]
 fn marks_count_against_the_budget_of_prefixes() {
     let mut limits = Limits::default();
-    limits.prefixes_bytes = 3 * (64 + 2);
+    limits.prefixes_bytes = 3 * (432 + 4);
     let mut hand = server_with(limits, StreamOptions::default().last_value(true));
     let conn = greeted(&mut hand, 1);
     subscribe_marked(&mut hand, conn, 1, Some(Start::Fresh), &["aa"]);
@@ -389,7 +389,7 @@ fn marks_count_against_the_budget_of_prefixes() {
     subscribe_marked(&mut hand, conn, 2, None, &["aa"]);
     subscribe_marked(&mut hand, conn, 3, None, &["bb"]);
     hand.room(conn, usize::MAX).expect_bye(conn, ByeCode::Limit);
-    let reason = CloseReason::Limit(LimitReached::Prefixes { limit: 198 });
+    let reason = CloseReason::Limit(LimitReached::Prefixes { limit: 1_308 });
     assert_eq!(left(&mut hand), [(conn, reason)]);
     assert_eq!(hand.machine.budget.prefix_bytes(), 0);
 }

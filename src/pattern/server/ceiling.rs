@@ -1,0 +1,173 @@
+//! The most memory that a server can hold: a sum that is known before it starts.
+
+use super::super::admission::FREE_BYTES;
+use super::super::follower::{Follower, FEW_BYTES, POSITION_BYTES};
+use super::super::log::LogLimits;
+use super::super::peers::Peers;
+use super::super::prefix::PrefixIndex;
+use super::super::replier::{CallTable, Names, ENTRY_OVERHEAD};
+use super::super::spares::Spares;
+use super::super::{Buffers, CHUNK_BYTES};
+use super::ends::MOST_EVENTS;
+use super::{Peer, Record, ServerEvent, StreamOptions};
+use crate::session::Limits;
+use crate::wire::LENGTH_BYTES;
+
+/// The most bytes of memory that a server can hold, part by part.
+///
+/// | part | what it is, with the [`Limits`] behind it |
+/// |---|---|
+/// | `connections` | `max_connections` times the fixed part of one: its state, a frame of up to 4 KiB that has not come whole, a few control frames; and for them and `max_detached` more what is kept of a session beside what is named below |
+/// | `partial_frames` | larger frames that have not come whole: `partial_frames_bytes`, or one frame if that is more |
+/// | `calls` | arguments and table entries, refused calls included: `queued_arguments_bytes`, and one call for each session |
+/// | `results` | answers that are kept or wait: `results_bytes` |
+/// | `send_queues` | frames that were begun, and answers that subscribers have not read: `send_queues_bytes`, and the chunk that is being written |
+/// | `prefixes` | the sets of all subscribers and their places in the indexes: `prefixes_bytes` |
+/// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
+/// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
+/// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) and the cache of its index |
+/// | `lanes` | calls in each lane that their callers have given up, and the last arguments' buffer |
+/// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
+///
+/// What a user's own types decode into and encode to, what functions hold, and threads' stacks are not in it, nor what
+/// the allocator adds to each allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The table above is their documentation.
+pub struct MemoryCeiling {
+    pub connections: u64,
+    pub partial_frames: u64,
+    pub calls: u64,
+    pub results: u64,
+    pub send_queues: u64,
+    pub prefixes: u64,
+    pub positions: u64,
+    pub last_values: u64,
+    pub streams: u64,
+    pub lanes: u64,
+    pub buffers: u64,
+}
+
+impl MemoryCeiling {
+    /// That of a server with these streams, the main one included, and so many lanes.
+    pub fn of(limits: &Limits, streams: &[StreamOptions], lanes: usize) -> Self {
+        let sessions = u64::from(limits.max_connections) + u64::from(limits.max_detached);
+        let frame = u64::from(limits.max_frame_bytes) + LENGTH_BYTES as u64;
+        let read = u64::from(limits.read_bytes);
+        let keeps_last = streams.iter().any(|stream| stream.last_value);
+        let per_read = (read / LEAST_REQUEST_BYTES).next_power_of_two();
+        MemoryCeiling {
+            connections: u64::from(limits.max_connections) * per_connection() + sessions * per_session(),
+            partial_frames: limits.partial_frames_bytes.max(frame) + read,
+            calls: limits.queued_arguments_bytes + sessions * ENTRY_OVERHEAD,
+            results: limits.results_bytes,
+            send_queues: limits.send_queues_bytes + frame + 2 * CHUNK_BYTES as u64,
+            prefixes: limits.prefixes_bytes,
+            positions: limits.positions_bytes + replay_bytes(limits, streams),
+            last_values: if keeps_last { limits.last_values_bytes } else { 0 },
+            streams: streams.iter().map(|stream| stream_bytes(limits, stream, sessions)).sum(),
+            lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES + CHUNK_BYTES as u64),
+            buffers: read
+                + (Buffers::CEILING_BYTES + Spares::CEILING_BYTES + Names::CEILING_BYTES) as u64
+                + 2 * (MOST_EVENTS as u64 + limits.most_in_lane() as u64 + per_read)
+                    * size_of::<ServerEvent>() as u64,
+        }
+    }
+
+    /// All of it.
+    pub fn total_bytes(&self) -> u64 {
+        self.connections
+            + self.partial_frames
+            + self.calls
+            + self.results
+            + self.send_queues
+            + self.prefixes
+            + self.positions
+            + self.last_values
+            + self.streams
+            + self.lanes
+            + self.buffers
+    }
+}
+
+impl Limits {
+    /// The most bytes of memory that a server with these limits, its main stream and one lane of functions can hold;
+    /// [`MemoryCeiling`] has the parts. At most 512 MiB by default and 4 MiB for [`Limits::tiny`].
+    pub fn memory_ceiling(&self) -> u64 {
+        MemoryCeiling::of(self, &[StreamOptions::default()], 1).total_bytes()
+    }
+
+    /// Calls that wait in one lane, those that their callers have given up included. Only a lane that hangs gets there.
+    pub(crate) fn most_in_lane(&self) -> usize {
+        const MOST: u64 = 32_768;
+        usize::try_from((2 * self.queued_arguments_bytes / ENTRY_OVERHEAD).clamp(16, MOST)).unwrap_or(16)
+    }
+}
+
+/// A connection, whatever it is for.
+fn per_connection() -> u64 {
+    let partial = FREE_BYTES + LENGTH_BYTES as u64;
+    Peers::<Peer>::MEMORY_EACH + partial + CONTROL_BYTES + TREE_BYTES + DRIVER_BYTES
+}
+
+/// A session, connected or not.
+fn per_session() -> u64 {
+    let role = CallTable::FIXED_BYTES.max(size_of::<Follower>() + FEW_BYTES) as u64;
+    Peers::<Record>::MEMORY_EACH + role + 3 * TREE_BYTES
+}
+
+/// One subscriber's places, if it is given all that the longest log has, before others make room; and what grows by a
+/// little for each.
+fn replay_bytes(limits: &Limits, streams: &[StreamOptions]) -> u64 {
+    let longest = streams.iter().map(|stream| u64::from(stream.log_messages.unwrap_or(limits.log_messages)));
+    2 * POSITION_BYTES * longest.max().unwrap_or(0)
+}
+
+fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 {
+    let log = LogLimits {
+        bytes: usize::try_from(options.log_bytes.unwrap_or(limits.log_bytes)).unwrap_or(usize::MAX),
+        messages: options.log_messages.unwrap_or(limits.log_messages) as usize,
+    };
+    let index = PrefixIndex::cache_bytes(limits.prefixes_bytes) as u64 + sessions * SUBSCRIBER_BYTES;
+    log.ceiling_bytes() as u64 + index + SEGMENTS_BYTES
+}
+
+/// The shortest Request frame: a name of one byte and one settled id, without which the next one finds no room.
+const LEAST_REQUEST_BYTES: u64 = 29;
+/// Control frames that wait, with the room that they grow into.
+const CONTROL_BYTES: u64 = 512;
+/// An entry of up to 56 bytes in a tree whose nodes are at least half full.
+const TREE_BYTES: u64 = 144;
+/// What the driver knows of a connection: its socket, its places in four tables and three queues.
+const DRIVER_BYTES: u64 = 384;
+/// A job in a lane's queue.
+const LANE_JOB_BYTES: u64 = 40;
+/// A subscriber's stamp in an index, and its places in three lists that may have twice the room.
+const SUBSCRIBER_BYTES: u64 = 8 + 3 * 2 * 4;
+/// What a log knows of its segments.
+const SEGMENTS_BYTES: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_stay_below_what_is_promised() {
+        let (default, tiny) = (Limits::default().memory_ceiling(), Limits::tiny().memory_ceiling());
+        let parts = |limits: &Limits| MemoryCeiling::of(limits, &[StreamOptions::default()], 1);
+        assert!(default <= 512 * 1024 * 1024, "{default}: {:#?}", parts(&Limits::default()));
+        assert!(tiny <= 4 * 1024 * 1024, "{tiny}: {:#?}", parts(&Limits::tiny()));
+    }
+
+    #[test]
+    fn each_stream_and_each_lane_adds_its_part() {
+        let limits = Limits::tiny();
+        let one = MemoryCeiling::of(&limits, &[StreamOptions::default()], 1);
+        let last = StreamOptions::default().last_value(true).log_bytes(1024 * 1024);
+        let two = MemoryCeiling::of(&limits, &[StreamOptions::default(), last], 2);
+        assert_eq!(two.last_values, limits.last_values_bytes);
+        assert!(two.streams - one.streams >= 1024 * 1024);
+        assert_eq!(two.lanes, 2 * one.lanes);
+        assert!(two.total_bytes() > one.total_bytes() + 1024 * 1024);
+    }
+}
