@@ -418,6 +418,11 @@ impl Follower {
                 self.answered.pop_front();
             }
         }
+        if self.acks.is_empty() {
+            // Answers come now and then: between them a connection that is idle holds nothing for them.
+            self.acks = VecDeque::new();
+            self.answered.shrink_to(self.answered.len().next_power_of_two());
+        }
         budget.note_positions(grown(before, self.positions()));
         budget.note_answers_of(self);
         is_all

@@ -21,6 +21,9 @@ pub(crate) fn cost(prefix: &str) -> u64 {
 /// A subscriber's prefixes at the server: each once, however often it was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixSet {
+    /// The empty prefix is in it: with most subscribers nothing else is, and then there is no tree.
+    has_empty: bool,
+    /// All others.
     prefixes: BTreeSet<Box<str>>,
     bytes: u64,
 }
@@ -28,6 +31,9 @@ pub(crate) struct PrefixSet {
 impl PrefixSet {
     /// False if it was there already.
     pub(crate) fn insert(&mut self, prefix: &str) -> bool {
+        if prefix.is_empty() {
+            return !core::mem::replace(&mut self.has_empty, true);
+        }
         let new = !self.prefixes.contains(prefix) && self.prefixes.insert(Box::from(prefix));
         self.bytes += if new { prefix.len() as u64 } else { 0 };
         new
@@ -35,13 +41,20 @@ impl PrefixSet {
 
     /// False if it was not there.
     pub(crate) fn remove(&mut self, prefix: &str) -> bool {
+        if prefix.is_empty() {
+            return core::mem::take(&mut self.has_empty);
+        }
         let removed = self.prefixes.remove(prefix);
         self.bytes -= if removed { prefix.len() as u64 } else { 0 };
         removed
     }
 
     pub(crate) fn contains(&self, prefix: &str) -> bool {
-        self.prefixes.contains(prefix)
+        if prefix.is_empty() {
+            self.has_empty
+        } else {
+            self.prefixes.contains(prefix)
+        }
     }
 
     /// Whether a topic begins with one of them.
@@ -49,6 +62,9 @@ impl PrefixSet {
     /// The greatest prefix that is not above the topic is one that it begins with, or else every prefix that it begins
     /// with also begins that one: so the topic can be cut to what the two have in common, and a few steps decide.
     pub(crate) fn matches(&self, topic: &str) -> bool {
+        if self.has_empty {
+            return true;
+        }
         let mut topic = topic;
         while let Some(nearest) =
             self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(topic))).next_back()
@@ -64,16 +80,16 @@ impl PrefixSet {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
+        self.len() == 0
     }
 
     /// It is the empty prefix alone.
     pub(crate) fn is_everything(&self) -> bool {
-        self.len() == 1 && self.contains("")
+        self.has_empty && self.prefixes.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.prefixes.len()
+        self.prefixes.len() + usize::from(self.has_empty)
     }
 
     /// Bytes of the prefixes themselves.
@@ -82,7 +98,8 @@ impl PrefixSet {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.prefixes.iter().map(|prefix| &**prefix)
+        let empty = self.has_empty.then_some("");
+        empty.into_iter().chain(self.prefixes.iter().map(|prefix| &**prefix))
     }
 }
 
