@@ -100,7 +100,7 @@ impl Limits {
     /// Calls that wait in one lane, those that their callers have given up included. Only a lane that hangs gets there.
     pub(crate) fn most_in_lane(&self) -> usize {
         const MOST: u64 = 32_768;
-        usize::try_from((2 * self.queued_arguments_bytes / ENTRY_OVERHEAD).clamp(16, MOST)).unwrap_or(16)
+        usize::try_from((self.queued_arguments_bytes / ENTRY_OVERHEAD).clamp(16, MOST)).unwrap_or(16)
     }
 }
 

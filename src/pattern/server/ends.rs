@@ -139,4 +139,4 @@ pub(super) fn note(events: &mut VecDeque<ServerEvent>, event: ServerEvent) {
 }
 
 /// Who came and who went, kept for one who does not ask.
-pub(super) const MOST_EVENTS: usize = 1_024;
+pub(super) const MOST_EVENTS: usize = 512;

@@ -1314,5 +1314,5 @@ fn who_came_and_went_does_not_pile_up_for_one_who_never_asks() {
         let conn = hand.accept().unwrap();
         hand.deliver(conn, hello(Role::Subscriber, 1, attempt)).lose(conn, StreamEnd::Eof);
     }
-    assert_eq!(core::iter::from_fn(|| hand.machine.poll_event()).count(), 1_024);
+    assert_eq!(core::iter::from_fn(|| hand.machine.poll_event()).count(), 512);
 }
