@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use super::book::Side;
 use super::entry::{Fill, LedgerEntry, PlacedOrder, Terms};
-use super::holding::Effect;
+use super::holding::{Effect, Holding};
 use super::market::{direction_of, place, BadContract, Market, Order};
 use super::plan::Plan;
 use super::{ACCOUNT_ID, MAX_RECORDS};
@@ -166,7 +166,7 @@ impl Exchange {
 
     /// What is held, of contracts that ever traded.
     pub(super) fn positions(&self) -> impl Iterator<Item = PositionData> + '_ {
-        let traded = self.markets.iter().filter(|market| market.holding.turnover > 0);
+        let traded = self.markets.iter().filter(|market| market.holding != Holding::default());
         traded.flat_map(|market| market.positions(&self.gateway_name))
     }
 

@@ -17,6 +17,9 @@ const LIMIT: f64 = 9_007_199_254_740_992.0;
 const TOLERANCE: f64 = 1e-6;
 
 impl Grid {
+    /// The most steps that a number may have.
+    pub(super) const MOST_STEPS: i64 = 1 << 53;
+
     /// `None` unless the step is above 0 and finite.
     pub(super) fn new(step: f64) -> Option<Self> {
         let inverse = (1.0 / step).round();

@@ -59,6 +59,8 @@ struct Bound {
     /// Volume of the long and of the short leg that they close.
     long: i64,
     short: i64,
+    /// Volume of all of them, of both sides.
+    volume: i64,
 }
 
 /// One contract. Public fields are read by [`Exchange`](super::exchange::Exchange) alone.
@@ -157,7 +159,13 @@ impl Market {
             return Err(Reject::VolumeLimit { volume, limit });
         }
         let lots = self.lots.exact(volume).filter(|lots| *lots > 0);
-        lots.ok_or(Reject::VolumeStep { volume, step: self.lots.step() })
+        let lots = lots.ok_or(Reject::VolumeStep { volume, step: self.lots.step() })?;
+        // Trading adds nothing to what is held and rests together, so sums of volumes stay exact for ever.
+        let there = self.holding.long.volume + self.holding.short.volume + self.bound.volume;
+        match there + lots <= Grid::MOST_STEPS {
+            true => Ok(lots),
+            false => Err(Reject::TooMuch { volume }),
+        }
     }
 
     /// Volume that an order of this side could close, beside those that rest.
@@ -233,6 +241,7 @@ impl Market {
                     Effect::Net => order.remaining().min(covered),
                 };
                 covered -= closing;
+                bound.volume += order.remaining();
                 bound.opening += value(order.price, order.remaining() - closing).abs();
                 bound.all += value(order.price, order.remaining()).abs();
             }

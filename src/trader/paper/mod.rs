@@ -48,7 +48,7 @@
 //! # Refusals
 //!
 //! A refused order has no id and leaves no trace; its reference is free. Refused are: unknown contracts; volumes that are
-//! not a multiple of `min_volume` above 0, or above `max_volume`; prices that are no multiple of `pricetick`, or beyond the
+//! not a multiple of `min_volume` above 0, above `max_volume`, or too many to be counted beside what there is; prices that are no multiple of `pricetick`, or beyond the
 //! newest tick's `limit_up` or `limit_down` where they are above 0; other order types; offsets that do not suit the
 //! contract; closing more than is held and not bound by other orders; orders that need more than is available; a
 //! **reference** that an order of this exchange has had already, by whomever (an empty one is none; an

@@ -34,6 +34,10 @@ pub(super) enum Reject {
     LongReference { len: usize },
     #[error("{volume} cannot be closed: {free} are held and not bound by other orders")]
     NotHeld { volume: f64, free: f64 },
+    #[error(
+        "volume {volume} is too much beside what is held and what rests: it could not be counted exactly"
+    )]
+    TooMuch { volume: f64 },
     #[error("the order needs {needed}, {available} are available")]
     Means { needed: f64, available: f64 },
     #[error("the ledger is full")]

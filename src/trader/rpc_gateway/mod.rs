@@ -1,10 +1,12 @@
 //! The gateway to a service: what trades in another process, as if it traded here.
 
+mod ask;
 mod follow;
 mod mirror;
 mod names;
 mod session;
 mod setting;
+mod settle;
 mod snapshot;
 mod state;
 mod subscriptions;
@@ -132,8 +134,7 @@ impl Shared {
             }
         };
         let msg = format!("order {} of {} {text}", order.sent_as, order.vt_symbol);
-        self.status.say(level, msg.clone());
-        self.status.put_own(settled_event_type(self.context.gateway_name()), msg);
+        self.status.say_to_all(level, msg, settled_event_type(self.context.gateway_name()));
     }
 
     /// Nobody looks for them any more: says so of each, without waiting for room, because closing is at once.

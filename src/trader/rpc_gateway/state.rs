@@ -76,8 +76,8 @@ struct Shown {
     status: GatewayStatus,
     /// Counts connects and closes: what an earlier session still has to say is of no interest.
     session: u64,
-    /// Changes that nobody was told of yet.
-    untold: VecDeque<(GatewayState, LogLevel, String)>,
+    /// What nobody was told of yet.
+    untold: VecDeque<Untold>,
     /// Somebody is telling, and goes on until there are none.
     is_telling: bool,
     /// When the loss of ticks was last spoken of, and how many were lost since.
@@ -85,6 +85,15 @@ struct Shown {
     tick_loss_unsaid: u64,
 }
 
+/// What is to be told, in the order in which it came about.
+enum Untold {
+    Log(LogLevel, String),
+    /// An event of the gateway's own, for programs: its type and its text.
+    Own(String, String),
+}
+
+/// Words that wait while the event engine has no room; beyond it they go to the log alone.
+const MOST_UNTOLD: usize = 1_024;
 /// Between two log events of lost ticks.
 const TICK_LOSS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -142,7 +151,9 @@ impl Status {
         }
         shown.status.state = state;
         shown.status.since = Some(Timestamp::now());
-        shown.untold.push_back((state, level, why.into()));
+        shown.push(Untold::Log(level, format!("{}: {why}", state.name())));
+        let event_type = super::state_event_type(self.context.gateway_name());
+        shown.push(Untold::Own(event_type, state.name().into()));
         self.changed.notify_all();
     }
 
@@ -154,14 +165,23 @@ impl Status {
         }
         loop {
             let mut shown = self.lock();
-            let Some((state, level, why)) = shown.untold.pop_front() else {
+            let Some(untold) = shown.untold.pop_front() else {
                 shown.is_telling = false;
                 return;
             };
             drop(shown);
-            self.say(level, format!("{}: {why}", state.name()));
-            let event_type = super::state_event_type(self.context.gateway_name());
-            self.put_own(event_type, state.name().into());
+            // Who does not read log events may still read the log: the context has written it there if this fails.
+            match untold {
+                Untold::Log(level, msg) => {
+                    let _ = self.context.write_log(level, msg);
+                }
+                Untold::Own(event_type, text) => match Event::custom(event_type, CustomData::Text(text)) {
+                    Ok(event) => {
+                        let _ = self.context.on_event(event);
+                    }
+                    Err(error) => log::warn!("gateway-name-too-long: {error}"),
+                },
+            }
         }
     }
 
@@ -189,10 +209,20 @@ impl Status {
         self.say(LogLevel::Warning, format!("{lost} ticks lost: this program reads too slowly"));
     }
 
-    /// A log event in the gateway's name.
+    /// A log event in the gateway's name, behind all that was said before.
     pub(super) fn say(&self, level: LogLevel, msg: String) {
-        // Who does not read log events may still read the log: the context has written it there if this fails.
-        let _ = self.context.write_log(level, msg);
+        self.lock().push(Untold::Log(level, msg));
+        self.tell();
+    }
+
+    /// The same, and an event of the gateway's own with the same text, for programs.
+    pub(super) fn say_to_all(&self, level: LogLevel, msg: String, event_type: String) {
+        {
+            let mut shown = self.lock();
+            shown.push(Untold::Log(level, msg.clone()));
+            shown.push(Untold::Own(event_type, msg));
+        }
+        self.tell();
     }
 
     /// A log event in the gateway's name, and one of its own with the same text, if there is room for them now.
@@ -205,15 +235,18 @@ impl Status {
         let _ = own.map(|event| events.try_put(event));
     }
 
-    /// An event of the gateway's own, for programs.
-    pub(super) fn put_own(&self, event_type: String, text: String) {
-        match Event::custom(event_type, CustomData::Text(text)) {
-            Ok(event) => drop(self.context.on_event(event)),
-            Err(error) => log::warn!("gateway-name-too-long: {error}"),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    fn push(&mut self, untold: Untold) {
+        if self.untold.len() < MOST_UNTOLD {
+            self.untold.push_back(untold);
+        } else {
+            let (Untold::Log(_, msg) | Untold::Own(_, msg)) = untold;
+            log::warn!("gateway-untold: {msg}");
+        }
     }
 }

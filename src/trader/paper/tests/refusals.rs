@@ -177,3 +177,19 @@ fn what_can_never_rest_needs_no_means() {
         assert_eq!(play.refusal(&order(order_type)), "rejected: the order needs 100000, 99000 are available");
     }
 }
+
+#[test]
+fn volume_that_could_not_be_counted_is_refused() {
+    let free = ContractData { max_volume: None, min_volume: 1.0, ..coin() };
+    let mut play = Play::new();
+    play.exchange = Exchange::new(NAME, &[free], TERMS).unwrap();
+    let most = 9_007_199_254_740_992.0;
+    // At a price of nothing it costs nothing.
+    play.place(&buy(0.0, most / 2.0));
+    play.place(&sell(0.0, most / 4.0));
+    let why = "is too much beside what is held and what rests: it could not be counted exactly";
+    assert!(play.refusal(&buy(0.0, most)).ends_with(why));
+    assert!(play.refusal(&sell(1.0, most)).ends_with(why));
+    play.place(&buy(0.0, 1.0));
+    assert_eq!(play.state(1), (Status::PartTraded, most / 4.0));
+}
