@@ -163,7 +163,7 @@ struct Garden {
 }
 
 /// What is copied. All that the manifest names must be there, and the lock file, so that nothing is fetched.
-const COPIED: [&str; 6] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "examples", "tests"];
+const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "examples", "benches", "tests"];
 
 impl Garden {
     fn new() -> Self {
