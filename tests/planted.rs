@@ -224,9 +224,9 @@ impl Garden {
         cargo.args(arguments);
         cargo.env("CARGO_TARGET_DIR", self.root.join("target"));
         cargo.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_TEST_DEBUG", "0");
-        cargo.env("PULSEWIRE_SIM_SEEDS", search.tries.to_string());
+        cargo.env("PULSEWIRE_SIM_SEED", format!("0..{}", search.tries));
         cargo.env("RUST_BACKTRACE", "0");
-        cargo.env_remove("PULSEWIRE_SIM_SEED");
+        cargo.env_remove("PULSEWIRE_SIM_SEEDS");
         cargo.output().expect("cargo runs, as it runs this")
     }
 }

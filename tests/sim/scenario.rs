@@ -14,27 +14,50 @@ use super::trouble::{Kinds, Troubles};
 use super::world::World;
 use super::Report;
 
+/// A way to choose limits, habits and troubles by a seed.
+#[derive(Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// Lives through the schedule of a seed.
+    pub run: fn(u64) -> Report,
+    /// How many of its seeds `cargo test` runs.
+    pub seeds: u64,
+}
+
+impl Scenario {
+    /// Its share of so many seeds of all scenarios: as among those that `cargo test` runs, and the first has the rest.
+    pub fn share_of(&self, all: u64) -> u64 {
+        let everybody: u64 = ALL.iter().map(|scenario| scenario.seeds).sum();
+        let share = |scenario: &Scenario| all * scenario.seeds / everybody;
+        match self.name == ALL[0].name {
+            true => all - ALL[1..].iter().map(|other| share(other)).sum::<u64>(),
+            false => share(self),
+        }
+    }
+}
+
+/// The scenarios that there are.
+pub const ALL: [&Scenario; 3] = [&MIXED, &FORGETFUL, &ABRUPT];
+
+/// So many seeds are run at the least by `cargo test`.
+pub const FEWEST_SEEDS: u64 = 2_000;
+
+/// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
+pub const MIXED: Scenario = Scenario { name: "mixed", run: |seed| live(seed, Theme::Mixed), seeds: 1_000 };
+
+/// The same with servers that forget lost sessions soon, or at once, or all but one.
+pub const FORGETFUL: Scenario =
+    Scenario { name: "forgetful", run: |seed| live(seed, Theme::Forgetful), seeds: 1_000 };
+
+/// Connections that end again and again while much is under way on them, and come back at once.
+pub const ABRUPT: Scenario = Scenario { name: "abrupt", run: |seed| live(seed, Theme::Abrupt), seeds: 500 };
+
 /// What a scenario is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Theme {
     Mixed,
     Forgetful,
     Abrupt,
-}
-
-/// Everything at once: one or two servers that come and go, callers, followers, and all troubles of the network.
-pub fn mixed(seed: u64) -> Report {
-    live(seed, Theme::Mixed)
-}
-
-/// The same with servers that forget lost sessions soon, or at once, or all but one.
-pub fn forgetful(seed: u64) -> Report {
-    live(seed, Theme::Forgetful)
-}
-
-/// Connections that end again and again while much is under way on them, and come back at once.
-pub fn abrupt(seed: u64) -> Report {
-    live(seed, Theme::Abrupt)
 }
 
 fn live(seed: u64, theme: Theme) -> Report {
@@ -52,8 +75,7 @@ fn live(seed: u64, theme: Theme) -> Report {
     let weather = weather(&mut dice, theme);
     let network = Network::new(weather, addresses, dice.split());
     let hosts = (0..addresses).map(|address| {
-        // A held chunk holds up heartbeats as well.
-        let habits = Habits { longest_hold_ms: 300, ..habits(&mut dice) };
+        let habits = host_habits(&mut dice, theme);
         let service = service(&mut dice, theme);
         Host::new(address, address, limits.clone(), habits, service, plans.clone(), dice.split())
     });
@@ -119,7 +141,7 @@ fn limits(dice: &mut Dice, theme: Theme) -> Limits {
     let (keep, detached) = match theme {
         Theme::Mixed => (4_000, limits.max_detached),
         Theme::Forgetful => (*dice.pick(&[0, 500, 4_000]), *dice.pick(&[0, 1, 16])),
-        Theme::Abrupt => (*dice.pick(&[100, 600, 12_000]), *dice.pick(&[1, 16])),
+        Theme::Abrupt => (*dice.pick(&[100, 600, 12_000, 12_000]), *dice.pick(&[1, 16, 16])),
     };
     (limits.session_keep, limits.max_detached) = (Duration::from_millis(keep), detached);
     let few_positions = if theme == Theme::Abrupt { 80 } else { streams::ROOMY_BYTES };
@@ -157,6 +179,16 @@ fn habits(dice: &mut Dice) -> Habits {
     }
 }
 
+fn host_habits(dice: &mut Dice, theme: Theme) -> Habits {
+    // A held chunk holds up heartbeats as well.
+    let habits = Habits { longest_hold_ms: 300, ..habits(dice) };
+    match theme {
+        // What was written is known late, so that much is in doubt when a connection ends.
+        Theme::Abrupt => Habits { holds: *dice.pick(&[20, 500, 900]), ..habits },
+        _ => habits,
+    }
+}
+
 fn service(dice: &mut Dice, theme: Theme) -> Service {
     let service = Service {
         longest_call_ms: *dice.pick(&[1, 20, 1_000]),
@@ -168,7 +200,8 @@ fn service(dice: &mut Dice, theme: Theme) -> Service {
     match theme {
         Theme::Abrupt => Service {
             longest_call_ms: *dice.pick(&[20, 1_000, 6_000]),
-            publish_every_ms: *dice.pick(&[50, 50, 1_000]),
+            publish_every_ms: *dice.pick(&[50, 300, 1_000]),
+            largest_burst: *dice.pick(&[1, 20, 80]),
             ..service
         },
         _ => service,
