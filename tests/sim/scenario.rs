@@ -92,7 +92,7 @@ fn live(seed: u64, theme: Theme) -> Report {
         };
         clients.push(match client < callers {
             true => Box::new(Caller::new(setup, calls(&mut dice, theme))),
-            false => Box::new(Follower::new(setup, reading(&mut dice, streams), &oracle)),
+            false => Box::new(Follower::new(setup, reading(&mut dice, theme, streams), &oracle)),
         });
     }
     World::new(network, oracle, hosts, clients, troubles(&mut dice, theme), dice.split()).run()
@@ -136,7 +136,10 @@ fn limits(dice: &mut Dice, theme: Theme) -> Limits {
     limits.handshake_timeout = Duration::from_secs(2);
     limits.not_reading_timeout = Duration::from_secs(*dice.pick(&[3, 12]));
     limits.frame_progress_timeout = Duration::from_secs(10);
-    limits.inbox_bytes = *dice.pick(&[500, 10_000, 1_000_000]);
+    limits.inbox_bytes = match theme {
+        Theme::Abrupt => *dice.pick(&[500, 2_000, 1_000_000]),
+        _ => *dice.pick(&[500, 10_000, 1_000_000]),
+    };
     // For how long, and how many sessions, a server remembers that have no connection.
     let (keep, detached) = match theme {
         Theme::Mixed => (4_000, limits.max_detached),
@@ -181,12 +184,8 @@ fn habits(dice: &mut Dice) -> Habits {
 
 fn host_habits(dice: &mut Dice, theme: Theme) -> Habits {
     // A held chunk holds up heartbeats as well.
-    let habits = Habits { longest_hold_ms: 300, ..habits(dice) };
-    match theme {
-        // What was written is known late, so that much is in doubt when a connection ends.
-        Theme::Abrupt => Habits { holds: *dice.pick(&[20, 500, 900]), ..habits },
-        _ => habits,
-    }
+    let longest_hold_ms = if theme == Theme::Abrupt { 1_000 } else { 300 };
+    Habits { longest_hold_ms, ..habits(dice) }
 }
 
 fn service(dice: &mut Dice, theme: Theme) -> Service {
@@ -200,8 +199,8 @@ fn service(dice: &mut Dice, theme: Theme) -> Service {
     match theme {
         Theme::Abrupt => Service {
             longest_call_ms: *dice.pick(&[20, 1_000, 6_000]),
-            publish_every_ms: *dice.pick(&[50, 300, 1_000]),
-            largest_burst: *dice.pick(&[1, 20, 80]),
+            publish_every_ms: *dice.pick(&[50, 1_000, 1_000]),
+            largest_burst: *dice.pick(&[5, 20, 80]),
             ..service
         },
         _ => service,
@@ -223,8 +222,8 @@ fn calls(dice: &mut Dice, theme: Theme) -> Calls {
     }
 }
 
-fn reading(dice: &mut Dice, streams: usize) -> Reading {
-    Reading {
+fn reading(dice: &mut Dice, theme: Theme, streams: usize) -> Reading {
+    let reading = Reading {
         stream: dice.index(streams),
         snapshots: dice.permille(500),
         every_ms: *dice.pick(&[10, 100, 2_000]),
@@ -232,5 +231,10 @@ fn reading(dice: &mut Dice, streams: usize) -> Reading {
         rests: *dice.pick(&[0, 0, 10]),
         refreshes: *dice.pick(&[0, 0, 100]),
         deaths: *dice.pick(&[0, 0, 5, 50]),
+    };
+    match theme {
+        // What lies in the kernel when a connection ends is lost.
+        Theme::Abrupt => Reading { every_ms: *dice.pick(&[10, 2_000, 2_000]), ..reading },
+        _ => reading,
     }
 }
