@@ -3,9 +3,9 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pulsewire::{CallOptions, Event, PendingCall, Retain, RpcClient, RpcServer, StreamOptions};
+use pulsewire::{CallOptions, Event, Limits, PendingCall, RpcClient, RpcServer, StreamOptions, Subscription};
 use support::{limits, LONG};
 
 /// A reply of so many bytes, told apart from others.
@@ -13,8 +13,29 @@ fn reply(n: u64, len: usize) -> Vec<u8> {
     n.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
+/// Limits with which no heartbeat comes to the rescue.
+fn patient() -> Limits {
+    limits(|limits| {
+        limits.heartbeat_interval = Duration::from_secs(600);
+        limits.heartbeat_timeout = Duration::from_secs(1_800);
+    })
+}
+
+/// Lets some time pass, and nobody else has this core for it.
+fn spin(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 fn server() -> RpcServer {
+    server_with(Limits::default())
+}
+
+fn server_with(limits: Limits) -> RpcServer {
     RpcServer::builder()
+        .limits(limits)
         .register_inline("reply", |(n, len): (u64, usize)| Ok(reply(n, len)))
         .register("worker", |(n, len): (u64, usize)| Ok(reply(n, len)))
         .bind("127.0.0.1:0")
@@ -48,6 +69,29 @@ fn bytes_left_in_the_kernel_by_one_leader_are_read_by_the_next() {
                 });
             }
         });
+    }
+}
+
+#[test]
+fn what_a_leader_leaves_unread_is_read_though_nothing_more_comes() {
+    let patient = patient();
+    let server = server_with(patient.clone());
+    let client = RpcClient::builder().limits(patient).connect(server.local_addr()).unwrap();
+    let begin = |n: u64, len: usize| {
+        let options = CallOptions::new().timeout(LONG);
+        client.start_call::<_, Vec<u8>>("reply", &(n, len), options).unwrap()
+    };
+    // The kernel takes more at once on behalf of somebody who has read much.
+    for n in 0..8 {
+        assert!(begin(n, 4_000_000).wait().unwrap() == reply(n, 4_000_000));
+    }
+    for (n, len) in (0..400u64).zip((270_000..470_000).step_by(10_000).cycle()) {
+        // A short answer, and behind it more than is read in one turn: both lie in the kernel when the first is waited
+        // for, unless the caretaker was quicker.
+        let (short, long) = (begin(n, 8), begin(n, len));
+        spin(Duration::from_micros(25 * (n % 16)));
+        assert!(short.wait().unwrap() == reply(n, 8));
+        assert!(long.wait().unwrap() == reply(n, len));
     }
 }
 
@@ -176,52 +220,35 @@ fn a_client_that_is_stopped_while_others_lead_lets_go_of_its_connections() {
 }
 
 #[test]
-fn somebody_who_only_begins_calls_gets_their_answers() {
-    let server = server();
-    let client = RpcClient::connect(server.local_addr()).unwrap();
-    assert!(client.wait_connected(LONG));
-    let begin =
-        || client.start_call::<_, Vec<u8>>("reply", &(1u64, 8usize), CallOptions::new().timeout(LONG));
-    // Somebody has waited, so that the driver is nobody's, and from then on there is no pause.
-    let _: Vec<u8> = client.call("reply", &(1u64, 8usize)).unwrap();
-    let mut first = None;
-    support::eventually("an answer", || match begin() {
-        Ok(call) => first.get_or_insert(call).is_ready(),
-        Err(_) => first.as_ref().is_some_and(PendingCall::is_ready),
-    });
+fn what_a_flood_leaves_behind_is_written_at_its_end() {
+    const MESSAGES: u64 = 12_000;
+    let patient = patient();
+    let roomy = StreamOptions::default().log_bytes(64 << 20);
+    let server = RpcServer::builder().limits(patient.clone()).main_stream(roomy).bind("127.0.0.1:0").unwrap();
+    let join = || {
+        let client = RpcClient::builder().limits(patient.clone()).connect(server.local_addr()).unwrap();
+        let reader = client.subscribe_and_wait::<Vec<u8>>("", LONG).unwrap().expect("subscribed");
+        (client, reader)
+    };
+    let (mut quick, mut late) = (join(), join());
+    let data = vec![7u8; 1_000];
+    for round in 0..30 {
+        std::thread::scope(|scope| {
+            // Somebody reads what is published, so that it is a flood; and the other one's buffers are full.
+            let (_, quick) = &mut quick;
+            scope.spawn(move || read_up_to(quick, (round + 1) * MESSAGES));
+            for _ in 0..MESSAGES {
+                server.publish("t", &data).unwrap();
+            }
+            // There is room again in the moment in which it is over, for more than is written at once.
+            read_up_to(&mut late.1, (round + 1) * MESSAGES);
+        });
+    }
 }
 
-#[test]
-fn what_a_flood_leaves_behind_is_written_at_its_end() {
-    // No heartbeat comes to the rescue.
-    let patient = limits(|limits| {
-        limits.heartbeat_interval = Duration::from_secs(600);
-        limits.heartbeat_timeout = Duration::from_secs(1_800);
-    });
-    let server = RpcServer::builder()
-        .limits(patient.clone())
-        .main_stream(StreamOptions::default().retain(Retain::All))
-        .bind("127.0.0.1:0")
-        .unwrap();
-    let data = vec![7u8; 100];
-    let mut last = 0;
-    for _ in 0..30_000 {
-        last = server.publish("t", &data).unwrap().seq;
-    }
-    for _ in 0..30 {
-        let client = RpcClient::builder().limits(patient.clone()).connect(server.local_addr()).unwrap();
-        let epoch = server.epoch().expect("it runs");
-        // More than is written at once; and the flood is over as soon as it begins to be written.
-        let mut newcomer = client.subscribe_from::<Vec<u8>>("", epoch, last - 25_000).unwrap();
-        while server.stats().machine.publisher.subscribers == 0 {
-            for _ in 0..500 {
-                last = server.publish("t", &data).unwrap().seq;
-            }
-        }
-        while newcomer.position() <= last {
-            assert!(newcomer.recv_bytes(LONG).is_some(), "what is left is never written");
-        }
-        drop((newcomer, client));
-        support::eventually("nobody", || server.stats().machine.publisher.subscribers == 0);
+/// Reads until all messages below a position have come.
+fn read_up_to(reader: &mut Subscription<Vec<u8>>, position: u64) {
+    while (*reader).position() < position {
+        assert!(reader.recv_bytes(LONG).is_some(), "what is left is never written");
     }
 }

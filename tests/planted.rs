@@ -15,6 +15,9 @@ use std::process::{Command, Output};
 /// Seeds in which each has to be found.
 const SEEDS: u64 = 1_000;
 
+/// Instead of a file of tests: the unit tests of the library.
+const LIB: &str = "lib";
+
 /// Runs in which another test has to find one.
 const RUNS: u64 = 5;
 
@@ -49,6 +52,16 @@ impl Change {
             count => Err(format!("{}: occurs {count} times, not once:\n{}", self.file, self.find)),
         }
     }
+}
+
+/// The file in which a test is, and its name there.
+fn place<'a>(file: &str, test: &'a str) -> (PathBuf, &'a str) {
+    let Some((module, name)) = test.rsplit_once("::").filter(|_| file == LIB) else {
+        return (package().join("tests").join(format!("{file}.rs")), test);
+    };
+    let own = package().join("src").join(module.replace("::", "/")).with_extension("rs");
+    let within = own.parent().expect("it lies in src").with_extension("rs");
+    (if own.exists() { own } else { within }, name)
 }
 
 fn package() -> &'static Path {
@@ -101,8 +114,8 @@ fn every_planted_bug_still_has_its_place() {
     for Planted { name, scenario, changes } in &bugs {
         let Search { file, test, .. } =
             search(scenario).unwrap_or_else(|| panic!("{name}: there is no scenario {scenario:?}"));
-        let tests = read(&package().join("tests").join(format!("{file}.rs")));
-        assert!(tests.contains(&format!("fn {test}(")), "{name}: tests/{file}.rs has no {test}");
+        let (path, test) = place(file, test);
+        assert!(read(&path).contains(&format!("fn {test}(")), "{name}: {} has no {test}", path.display());
         assert!(!changes.is_empty(), "{name} changes nothing");
         for change in changes {
             assert_ne!(change.find, change.put, "{name} changes nothing");
@@ -163,7 +176,7 @@ struct Garden {
 }
 
 /// What is copied. All that the manifest names must be there, and the lock file, so that nothing is fetched.
-const COPIED: [&str; 6] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "examples", "tests"];
+const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "examples", "benches", "tests"];
 
 impl Garden {
     fn new() -> Self {
@@ -216,7 +229,11 @@ impl Garden {
     fn cargo(&self, search: &Search, arguments: &[&str]) -> Output {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(&self.root);
-        cargo.args(["test", "--offline", "--test", search.file]);
+        cargo.args(["test", "--offline"]);
+        match search.file {
+            LIB => cargo.arg("--lib"),
+            file => cargo.args(["--test", file]),
+        };
         if search.is_seeded() {
             // The lower floors are all that it needs.
             cargo.arg("--no-default-features");
@@ -224,9 +241,9 @@ impl Garden {
         cargo.args(arguments);
         cargo.env("CARGO_TARGET_DIR", self.root.join("target"));
         cargo.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_TEST_DEBUG", "0");
-        cargo.env("PULSEWIRE_SIM_SEEDS", search.tries.to_string());
+        cargo.env("PULSEWIRE_SIM_SEED", format!("0..{}", search.tries));
         cargo.env("RUST_BACKTRACE", "0");
-        cargo.env_remove("PULSEWIRE_SIM_SEED");
+        cargo.env_remove("PULSEWIRE_SIM_SEEDS");
         cargo.output().expect("cargo runs, as it runs this")
     }
 }
@@ -234,7 +251,7 @@ impl Garden {
 /// Which test looks for a bug, and how long.
 #[derive(Debug, Clone, Copy)]
 struct Search<'a> {
-    /// The name of its file, without the ending.
+    /// The name of its file, without the ending, or [`LIB`].
     file: &'a str,
     test: &'a str,
     /// Seeds, or runs of a test that has none.

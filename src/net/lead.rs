@@ -407,3 +407,26 @@ fn try_lock(driver: &Mutex<Driver>) -> Option<MutexGuard<'_, Driver>> {
 
 /// Nobody sleeps longer than this without looking at the clock again.
 const MOST_WAIT: Duration = Duration::from_secs(3_600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_who_only_begin_calls_keep_the_caretaker_away_no_longer_than_one_who_waited() {
+        let (lead, clock) = (Lead::default(), Clock::new());
+        lead.driver.set(Weak::new()).expect("nobody has shared one");
+        let turn = lead.begin(Leader::Waiter);
+        assert!(!lead.is_left_to_callers(), "somebody turns the driver");
+        let freed_at = clock.now();
+        lead.note_freed(freed_at);
+        lead.end_care(Some(turn), &clock);
+        for _ in 0..1_000 {
+            assert!(lead.is_left_to_callers());
+        }
+        assert_eq!(lead.freed_at.load(Ordering::SeqCst), freed_at.as_micros() + 1, "it is as free as before");
+        // It comes, and has it.
+        lead.await_leisure(&clock);
+        assert!(lead.begin_care().is_some() && !lead.is_left_to_callers());
+    }
+}

@@ -50,8 +50,8 @@ impl Clock {
         back(shown, self.ahead)
     }
 
-    /// How late a process is that acts at this moment of the world on what was due when its clock showed `due`. A process
-    /// that was suspended could not act earlier.
+    /// How late a process is that acts at this moment of the world on what was due when its clock showed `due`. One that
+    /// was suspended could not act earlier.
     pub fn lateness(&self, world: Instant, due: Instant) -> Duration {
         world.saturating_since(self.world(due).max(self.awake_since))
     }

@@ -47,6 +47,8 @@ pub struct Dialled {
 
 /// The latest that a connection is accepted: by then its client has given it up.
 const LATEST_ACCEPT_MS: u64 = 5_000;
+/// The latest that a server notices that a connection died young.
+const LATEST_NOTICE_MS: u64 = 1_000;
 
 pub struct Network {
     /// The world's time.
@@ -63,6 +65,9 @@ pub struct Network {
     pub unreachable_until: Vec<Instant>,
     /// Who listens at this address accepts late until then: its clients are connected, and speak to nobody.
     pub backlog_until: Vec<Instant>,
+    /// Connections to this address die young until then: the client's end breaks in the middle of the handshake, while
+    /// the server has heard its client, and answers nobody.
+    pub stillborn_until: Vec<Instant>,
     /// Dials of these processes are lost until then.
     unplugged_until: BTreeMap<Node, Instant>,
     /// Who has to look at what when.
@@ -81,6 +86,7 @@ impl Network {
             accepted: Vec::new(),
             unreachable_until: vec![Instant::ZERO; addresses],
             backlog_until: vec![Instant::ZERO; addresses],
+            stillborn_until: vec![Instant::ZERO; addresses],
             unplugged_until: BTreeMap::new(),
             wakes: Vec::new(),
             dice,
@@ -113,11 +119,25 @@ impl Network {
             Some(server) => {
                 let late = if at < self.backlog_until[address] { LATEST_ACCEPT_MS } else { 0 };
                 let accepted = at + self.dice.millis(0, late);
-                (at + self.delay(), Ok(self.connect(accepted, node, server)))
+                let link = self.connect(accepted, node, server);
+                let connected = at + self.delay();
+                if at < self.stillborn_until[address] {
+                    self.die_young(link, connected);
+                }
+                (connected, Ok(link))
             }
         };
         self.dialled.push(Dialled { at, node, conn, result });
         self.wakes.push((node, at));
+    }
+
+    /// The client's end breaks soon, the server's later.
+    fn die_young(&mut self, link: Link, connected: Instant) {
+        self.disturb(link, Instant::NEVER);
+        let dies = connected + self.delay() + self.delay();
+        self.breaks(dies, link, End::Client, StreamEnd::Reset);
+        let noticed = dies + self.dice.millis(1, LATEST_NOTICE_MS);
+        self.breaks(noticed, link, End::Server, StreamEnd::Reset);
     }
 
     /// A connection comes about; `server` is to accept it then.
@@ -254,6 +274,7 @@ impl Network {
         self.weather.short_writes = 0;
         self.unreachable_until.fill(self.now);
         self.backlog_until.fill(self.now);
+        self.stillborn_until.fill(self.now);
         self.unplugged_until.clear();
     }
 

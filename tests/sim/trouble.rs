@@ -13,6 +13,8 @@ pub struct Troubles {
     pub lasts: Duration,
     /// At least and at most so long between two troubles of a storm: each has time to do its work.
     pub pause_ms: (u64, u64),
+    /// How long one of them lasts at the most, where it lasts.
+    pub longest_ms: u64,
     /// Some of these come, others not.
     pub kinds: Kinds,
 }
@@ -38,6 +40,7 @@ impl Kinds {
             Kind::Abandon,
             Kind::Unreachable,
             Kind::Backlog,
+            Kind::Stillborn,
             Kind::Flap,
         ];
         let ends = Kind::ALL.iter().enumerate().filter(|(_, kind)| ends.contains(kind));
@@ -86,6 +89,7 @@ enum Kind {
     Stop,
     Unreachable,
     Backlog,
+    Stillborn,
     Flap,
     Jump,
     Suspend,
@@ -93,7 +97,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Reset,
         Kind::Freeze,
         Kind::FreezeOneWay,
@@ -104,6 +108,7 @@ impl Kind {
         Kind::Stop,
         Kind::Unreachable,
         Kind::Backlog,
+        Kind::Stillborn,
         Kind::Flap,
         Kind::Jump,
         Kind::Suspend,
@@ -177,11 +182,15 @@ impl World {
             Kind::Kill | Kind::Stop => self.end_a_host(kind),
             Kind::Unreachable => {
                 let address = self.dice.index(self.hosts.len());
-                self.network.unreachable_until[address] = now + self.dice.millis(10, 5_000);
+                self.network.unreachable_until[address] = now + self.lasts();
             }
             Kind::Backlog => {
                 let address = self.dice.index(self.hosts.len());
-                self.network.backlog_until[address] = now + self.dice.millis(100, 4_000);
+                self.network.backlog_until[address] = now + self.lasts();
+            }
+            Kind::Stillborn => {
+                let address = self.dice.index(self.hosts.len());
+                self.network.stillborn_until[address] = now + self.lasts();
             }
             Kind::Flap => {
                 let node = self.dice.between(self.hosts.len() as u64, self.nodes() as u64 - 1);
@@ -197,11 +206,15 @@ impl World {
             }
             Kind::Suspend => {
                 let node = self.dice.index(self.nodes());
-                let until = now + self.dice.millis(10, 6_000);
+                let until = now + self.lasts();
                 self.suspend(node, until);
             }
             Kind::Stranger => self.stranger(),
         }
+    }
+
+    fn lasts(&mut self) -> Duration {
+        self.dice.millis(10, self.storm.troubles.longest_ms)
     }
 
     fn hurt_a_connection(&mut self, kind: Kind) {
@@ -211,7 +224,7 @@ impl World {
         }
         let link = *self.dice.pick(&living);
         let end = *self.dice.pick(&[End::Client, End::Server]);
-        let until = self.now() + self.dice.millis(10, 9_000);
+        let until = self.now() + self.lasts();
         match kind {
             Kind::Reset => self.network.reset(link),
             Kind::FreezeOneWay => self.network.freeze(link, end, until),

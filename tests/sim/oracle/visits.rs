@@ -22,7 +22,7 @@ pub struct Visits {
 struct Visit {
     /// The newest of its connections; the end of another one means nothing.
     conn: Option<ConnId>,
-    /// When it was lost, by its server's clock.
+    /// When it was lost, at the earliest, by its server's clock.
     lost_at: Option<Instant>,
     /// How often its record may have been forgotten.
     forgotten: u64,
@@ -41,18 +41,24 @@ impl Visits {
         visit.conn = Some(conn);
     }
 
-    pub fn left(&mut self, now: Instant, epoch: u64, client: Node, conn: ConnId, reason: &CloseReason) {
-        let resumable = matches!(
-            reason,
-            CloseReason::StreamLost(_)
-                | CloseReason::NotReading
-                | CloseReason::TooSlow
-                | CloseReason::Replaced
-                | CloseReason::FrameStalled { .. }
-        );
+    /// A connection has ended. Where its server ended it, the record was left alone when that began: at `since` or later.
+    pub fn left(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        epoch: u64,
+        client: Node,
+        conn: ConnId,
+        reason: &CloseReason,
+    ) {
+        let lost_at = match reason {
+            CloseReason::StreamLost(_) | CloseReason::Replaced => Some(now),
+            CloseReason::NotReading | CloseReason::TooSlow | CloseReason::FrameStalled { .. } => Some(since),
+            _ => None,
+        };
         let visit = self.visits.entry((epoch, client)).or_default();
         if visit.conn == Some(conn) {
-            visit.lost_at = resumable.then_some(now);
+            visit.lost_at = lost_at;
         }
     }
 

@@ -74,6 +74,8 @@ struct Life {
     joined: BTreeSet<ConnId>,
     stopping: bool,
     commands: u64,
+    /// When it had its turns.
+    turns: Vec<Instant>,
 }
 
 impl Host {
@@ -117,6 +119,7 @@ impl Host {
             joined: BTreeSet::new(),
             stopping: false,
             commands: 0,
+            turns: vec![around.now],
         });
     }
 
@@ -157,6 +160,15 @@ impl Host {
 }
 
 impl Life {
+    /// Since when a connection may have been ending of which this turn is told that it has ended: what is left to say
+    /// and what is still to be read take up to `linger` each, and the turn that sees this may come late.
+    fn has_ended_since(&self, linger: Duration) -> Instant {
+        (0..2).fold(*self.turns.last().expect("its start"), |since, _| {
+            let earlier = self.turns.partition_point(|turn| *turn + linger <= since);
+            self.turns[earlier.saturating_sub(1)]
+        })
+    }
+
     fn listen(&mut self, around: &mut Surroundings<'_>, limits: &Limits) {
         let epoch = self.machine.epoch();
         while let Some(event) = self.machine.poll_event() {
@@ -172,7 +184,8 @@ impl Life {
                     // Strangers may be turned away for what they say, our own clients never.
                     assert!(!joined || !matches!(reason, CloseReason::Protocol(_)), "{reason:?}");
                     if let Some(client) = self.driver.client_of(around.network, conn).filter(|_| joined) {
-                        around.oracle.visits.left(around.now, epoch, client, conn, &reason);
+                        let since = self.has_ended_since(limits.linger);
+                        around.oracle.visits.left(around.now, since, epoch, client, conn, &reason);
                     }
                     if reason == CloseReason::NotReading {
                         let gone = self.driver.gone(conn).expect("it has just ended");
@@ -234,6 +247,7 @@ impl Process for Host {
         }
         life.driver.output(around.now, &mut life.machine, around.network);
         life.listen(around, &self.limits);
+        life.turns.push(around.now);
         let mut next = life.driver.next_turn(around.now, &life.machine);
         if let Some((_, _, until)) = life.running {
             next = next.min(until);
