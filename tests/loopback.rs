@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use pulsewire::rpc::CallOptions;
 use pulsewire::{
-    CallError, Event, FailureKind, Method, NotExecuted, RpcClient, RpcServer, SubscribeError, Subscription,
-    Topic, Unknown,
+    CallError, Event, FailureKind, Limits, Method, NotExecuted, RpcClient, RpcServer, SubscribeError,
+    Subscription, Topic, Unknown,
 };
 
 /// Nothing here takes this long unless it hangs.
@@ -36,6 +36,23 @@ fn next_message<T: serde::de::DeserializeOwned>(subscription: &mut Subscription<
         }
     }
     panic!("no message");
+}
+
+#[test]
+fn what_a_bare_publisher_has_gathered_is_written_by_its_next_poll() {
+    use pulsewire::net::Publisher;
+    let mut publisher = Publisher::bind("127.0.0.1:0", Limits::default(), false).unwrap();
+    let client = RpcClient::connect(publisher.local_addr()).unwrap();
+    let mut subscription = client.subscribe::<u32>("").unwrap();
+    assert!(publisher.wait_for_subscribers(1, LONG).unwrap());
+    for round in 0..20 {
+        (0..100).for_each(|n| {
+            publisher.publish("n", &postcard::to_stdvec(&(round * 100 + n)).unwrap()).unwrap();
+        });
+        publisher.poll(Some(Duration::ZERO)).unwrap();
+        // From here on nobody turns its loop.
+        (0..100u32).for_each(|n| assert_eq!(next_message(&mut subscription).1, round * 100 + n));
+    }
 }
 
 #[test]

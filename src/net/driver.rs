@@ -209,8 +209,8 @@ impl Driver {
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.
     fn wait(&mut self, begun: Instant, wait: Option<Duration>) -> io::Result<()> {
         let bound = if wait == Some(Duration::ZERO) { None } else { self.patience.next_wait() };
-        if let Some(bound) = bound {
-            let bound = wait.map_or(bound, |wait| wait.min(bound));
+        // A timer that ends the wait before is neither a hit nor a miss.
+        if let Some(bound) = bound.filter(|bound| wait.is_none_or(|wait| wait > *bound)) {
             loop {
                 self.ask_kernel(Some(Duration::ZERO))?;
                 let polled = self.shared.clock.now().saturating_since(begun);
@@ -465,6 +465,13 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+impl Drop for Driver {
+    /// Whoever keeps a port keeps no connection with it.
+    fn drop(&mut self) {
+        self.ports.iter().flatten().for_each(|slot| slot.port.let_go());
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) struct Flood {
     is_attended: bool,
 }
 
-/// A write at once is paid for by so much time without one.
-const PACE: Duration = Duration::from_micros(20);
+/// A write at once is paid for by so much time without any, or by as much as the last one took.
+const PACE: Duration = Duration::from_micros(5);
 /// So many writes may come in quick succession.
 const MOST_CREDIT: u32 = 8;
 /// What has been gathered is written at the latest with the first publication after this.
@@ -47,10 +47,12 @@ const ATTENTION: Duration = Duration::from_millis(1);
 impl Flood {
     /// One more of so many bytes waits to be written. True: it is to be written now, with all the others.
     pub(super) fn gather(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
-        self.gathered = self.gathered.saturating_add(bytes);
+        // Nothing waits: whether this one may go at once, the time since the last write says.
+        let is_first = self.gathered == 0;
+        self.gathered = self.gathered.saturating_add(bytes.max(1));
         self.unlooked += 1;
         let is_full = self.gathered >= GATHER_BYTES;
-        if !is_full && self.is_attended && self.unlooked < self.stride {
+        if !is_full && !is_first && self.is_attended && self.unlooked < self.stride {
             self.is_waiting = true;
             return false;
         }
@@ -64,10 +66,13 @@ impl Flood {
         };
         (self.unlooked, self.last_look) = (0, now);
         let since = now.saturating_since(self.last_write);
-        let earned = since.as_micros() / PACE.max(self.effort).as_micros();
-        let credit = u128::from(self.credit).saturating_add(earned).min(u128::from(MOST_CREDIT));
-        self.credit = u32::try_from(credit).unwrap_or(MOST_CREDIT);
-        if !is_full && self.credit == 0 && since < GATHER_TIME.max(self.effort) {
+        if is_first {
+            let earned = since.as_micros() / PACE.max(self.effort).as_micros();
+            let credit = u128::from(self.credit).saturating_add(earned).min(u128::from(MOST_CREDIT));
+            self.credit = u32::try_from(credit).unwrap_or(MOST_CREDIT);
+        }
+        let goes_at_once = is_first && self.credit > 0;
+        if !is_full && !goes_at_once && since < GATHER_TIME.max(self.effort) {
             self.is_waiting = true;
             return false;
         }
@@ -76,8 +81,9 @@ impl Flood {
         true
     }
 
-    /// What was called for at `begun` has been written.
+    /// What waited has been written, from `begun` on.
     pub(super) fn note_written(&mut self, begun: Instant, now: Instant) {
+        self.gathered = 0;
         self.effort = now.saturating_since(begun).min(MOST_EFFORT);
         self.last_write = now;
     }
@@ -134,6 +140,17 @@ mod tests {
             (1..=4).contains(&written),
             "{written}: one for the time that has passed, and what that has earned"
         );
+    }
+
+    #[test]
+    fn who_publishes_and_waits_for_what_comes_of_it_is_never_gathered() {
+        let mut flood = Flood::default();
+        let mut now = 1_000;
+        for _ in 0..10_000 {
+            now += 8;
+            assert!(flood.gather(100, at(now)));
+            flood.note_written(Instant::from_micros(now), Instant::from_micros(now + 3));
+        }
     }
 
     #[test]

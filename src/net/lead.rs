@@ -40,6 +40,8 @@ pub(crate) struct Lead {
     freed_at: AtomicU64,
     /// The caretaker looks again after longer than it may be away when something was left to it. Set under the lock.
     is_far: AtomicBool,
+    /// Something was left to it since it last looked.
+    is_left: AtomicBool,
     /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
     unattended: AtomicUsize,
 }
@@ -69,7 +71,7 @@ enum Leader {
 /// shorter, and nothing that only the caretaker sees is in such a hurry.
 const AWAY: Duration = Duration::from_micros(500);
 /// The caretaker of busy callers, who leave the driver and take it again all the time, looks so rarely.
-const FAR: Duration = Duration::from_millis(8);
+const FAR: Duration = Duration::from_millis(4);
 /// After so many looks at one and the same leader the caretaker stops looking, and is told.
 const LOOKS: u32 = 8;
 
@@ -194,6 +196,7 @@ impl Lead {
 
     /// Something was left to be written by whoever turns the driver next: if nobody does, the caretaker, before long.
     pub(super) fn come_before_long(&self) {
+        self.is_left.store(true, Ordering::SeqCst);
         if self.is_far.load(Ordering::SeqCst) && self.is_far.swap(false, Ordering::SeqCst) {
             drop(self.lock());
             self.changed.notify_all();
@@ -248,6 +251,10 @@ impl Lead {
                 0 => AWAY,
                 at => clock.now().saturating_since(Instant::from_micros(at - 1)),
             };
+            self.is_far.store(pace > AWAY, Ordering::SeqCst);
+            if self.is_left.swap(false, Ordering::SeqCst) {
+                pace = AWAY;
+            }
             let wait = match state.leader {
                 Leader::Waiter if looks < LOOKS => pace,
                 Leader::Waiter => MOST_WAIT,
@@ -256,15 +263,14 @@ impl Lead {
                 _ => pace - since,
             };
             state.caretaker_sleeps = wait == MOST_WAIT;
-            self.is_far.store(pace > AWAY && wait < MOST_WAIT, Ordering::SeqCst);
             state = match self.changed.wait_timeout(state, wait) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
             state.caretaker_sleeps = false;
-            let was_called = pace > AWAY && wait < MOST_WAIT && !self.is_far.swap(false, Ordering::SeqCst);
+            self.is_far.store(false, Ordering::SeqCst);
             let is_busy = state.takeovers != takeovers;
-            pace = if is_busy && !was_called { FAR.min(2 * pace) } else { AWAY };
+            pace = if is_busy { FAR.min(2 * pace) } else { AWAY };
             looks = if is_busy { 0 } else { looks + 1 };
             takeovers = state.takeovers;
         }

@@ -30,6 +30,10 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
     fn run(&self, port: &Arc<Port<Self>>, job: Self::Job);
     /// The machine was stopped and all is done: the port can go.
     fn is_over(&self, machine: &Self::Machine) -> bool;
+    /// Nobody turns its driver but who calls.
+    const IS_BARE: bool = false;
+    /// The port has let go of everything: nothing of this life will happen any more.
+    fn handle_over(&self) {}
     /// Its news go to somebody who does not wait in [`Port::wait_until`].
     fn is_unattended(&self) -> bool {
         false
@@ -190,7 +194,11 @@ impl<H: Handler> Port<H> {
         self.settle(state);
         match pace {
             Pace::AtOnce => self.flush(),
-            Pace::Burst if !burst => self.flush(),
+            Pace::Burst if !burst => {
+                self.flush();
+                // Its answer may come while nobody looks.
+                self.shared.lead.come_before_long();
+            }
             Pace::Burst if self.shared.lead.is_left_to_callers() => self.shared.lead.come_before_long(),
             Pace::Burst => self.shared.wake(),
         }
@@ -229,7 +237,11 @@ impl<H: Handler> Port<H> {
         }
         if state.flood.call_for_attention() {
             drop(state);
-            self.shared.wake();
+            match H::IS_BARE {
+                // It is up and between two turns: the handle of its poll is what its user watches.
+                true => self.shared.wake_for_certain(),
+                false => self.shared.wake(),
+            }
         }
         (result, false)
     }
@@ -347,8 +359,8 @@ impl<H: Handler> Port<H> {
             }
         }
         state.flushing = false;
-        state.flood.note_written(begun, now);
         let unfinished = !state.backlog.is_empty();
+        state.flood.note_written(begun, now);
         if unfinished {
             state.flood.leave_to_driver();
         }
@@ -471,6 +483,7 @@ impl<M> Bare<M> {
 impl<M: Machine + Send + 'static> Handler for Bare<M> {
     type Machine = M;
     type Job = ();
+    const IS_BARE: bool = true;
 
     fn collect(&self, _machine: &mut M, _jobs: &mut Vec<()>) {}
 

@@ -128,6 +128,10 @@ pub trait Machine {
         let _ = conn;
         usize::MAX
     }
+    /// Bytes of this connection may have an answer that says the time of day: it is to be handed in before them.
+    fn wants_wall_clock(&self, _conn: ConnId) -> bool {
+        false
+    }
     /// A new wall-clock reading, nanoseconds since the Unix epoch: data for heartbeats, not a timer.
     fn handle_wall_clock(&mut self, wall_clock_ns: u64);
     /// A panic interrupted the machine: close everything, promise nothing about what was under way.

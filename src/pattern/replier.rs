@@ -177,6 +177,11 @@ impl CallTable {
         }
     }
 
+    /// No call is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// So many answers of requests without an entry wait to be written that no more is read meanwhile.
     pub(crate) fn is_backed_up(&self) -> bool {
         self.turned_away.len() >= MOST_TURNED_AWAY

@@ -65,6 +65,14 @@ impl Dispatcher {
 /// News that wait for a callback that hangs.
 const MOST_JOBS: usize = 1_024;
 
+impl Dispatcher {
+    /// Takes no more jobs; the thread ends with the last one.
+    pub(crate) fn stop_when_done(&self) {
+        self.shared.lock().stopped = true;
+        self.shared.work.notify_one();
+    }
+}
+
 impl Drop for Dispatcher {
     /// The job that runs is not waited for: it may be the one that drops us.
     fn drop(&mut self) {

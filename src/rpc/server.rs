@@ -152,7 +152,9 @@ impl RpcServer {
             loop {
                 // Room for one would be used up at once, and be waited for again.
                 let patience = deadline.min(port.now() + ROOM_PATIENCE);
-                port.wait_until(patience, |server| server.has_room_for_some(stream).then_some(()));
+                port.wait_until(patience, |server| {
+                    server.has_room_for_more(stream, topic, data).then_some(())
+                });
                 let published = port.look(|server| match server.publish_on(stream, topic, data) {
                     Err(PublishError::WouldBlock { .. }) => None,
                     published => Some(published),

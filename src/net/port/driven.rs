@@ -48,6 +48,8 @@ pub(crate) trait AnyPort: Send + Sync {
     fn close(&self, conn: ConnId);
     /// The port can go. Then what its machine holds is gone already.
     fn is_over(&self) -> bool;
+    /// Lets go of all that the port holds, whoever keeps the port itself: its driver has done with it.
+    fn let_go(&self);
 }
 
 /// What a port wants its driver for, good until somebody has its machine.
@@ -65,8 +67,6 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     fn accepted(&self, peer: core::net::SocketAddr) -> Option<ConnId> {
         let now = self.now();
         let mut state = self.lock();
-        // For the heartbeat that ends the handshake; those after it come with the timers.
-        state.machine.handle_wall_clock(Clock::wall_clock_ns());
         let conn = state.machine.handle_accepted(now, peer);
         self.settle(state);
         conn
@@ -104,6 +104,9 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         match result {
             Ok(0) => self.ended(&mut state, now, conn, StreamEnd::Eof),
             Ok(read) => {
+                if state.machine.wants_wall_clock(conn) {
+                    state.machine.handle_wall_clock(Clock::wall_clock_ns());
+                }
                 state.machine.handle_bytes(now, conn, &buffer[..read]);
                 if read == buffer.len() || closed {
                     readiness = Readiness::More;
@@ -118,6 +121,15 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         }
         self.settle(state);
         readiness
+    }
+
+    fn let_go(&self) {
+        let mut state = self.lock_quietly();
+        let conns = core::mem::take(&mut state.conns);
+        state.machine.release();
+        drop(state);
+        drop(conns);
+        self.handler.handle_over();
     }
 
     fn writable(&self, conn: ConnId) {
@@ -150,6 +162,10 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     fn outlook(&self) -> Outlook {
         let mut state = self.lock_quietly();
         self.touched.store(false, Ordering::Relaxed);
+        if H::IS_BARE {
+            // A turn writes all there is: when the next one comes, nobody knows.
+            state.flood.leave_to_driver();
+        }
         let waiting = !state.backlog.is_empty() && !state.flushing;
         let is_busy = (waiting && !state.flood.is_on()) || !state.deferred.is_empty();
         let attention = match state.flood.pay_attention() {
@@ -184,10 +200,11 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
     }
 
     fn is_over(&self) -> bool {
-        let mut state = self.lock_quietly();
+        let state = self.lock_quietly();
         let is_over = self.is_over_now(&state);
+        drop(state);
         if is_over {
-            state.machine.release();
+            self.let_go();
         }
         is_over
     }

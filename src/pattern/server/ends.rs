@@ -132,8 +132,12 @@ impl Server {
 
 /// Tells who came and who went. Whoever never asks gets the newest few thousand; calls are never dropped here.
 pub(super) fn note(events: &mut VecDeque<ServerEvent>, event: ServerEvent) {
-    if events.len() >= MOST_EVENTS && !matches!(events.front(), Some(ServerEvent::Work(_))) {
-        events.pop_front();
+    if events.len() >= MOST_EVENTS && !matches!(event, ServerEvent::Work(_)) {
+        match events.front() {
+            // Somebody who does not even take the calls: this one he will not hear of.
+            Some(ServerEvent::Work(_)) => return,
+            _ => events.pop_front(),
+        };
     }
     events.push_back(event);
 }

@@ -186,11 +186,18 @@ impl Machine for Server {
         self.peers.get(conn).is_some_and(|peer| !peer.session.is_paused())
     }
 
-    fn read_most(&self, _conn: ConnId) -> usize {
-        match self.replier.is_short() {
+    fn read_most(&self, conn: ConnId) -> usize {
+        // Only who has calls under way can make the shortage worse: nobody else pays for it.
+        let record = self.peers.get(conn).and_then(|peer| peer.record);
+        let table = record.and_then(|record| self.records.get(record.0)).and_then(Record::calls);
+        match self.replier.is_short() && table.is_some_and(|table| !table.is_empty()) {
             true => self.admission.read_most().min(SHORT_READ_BYTES),
             false => self.admission.read_most(),
         }
+    }
+
+    fn wants_wall_clock(&self, conn: ConnId) -> bool {
+        self.peers.get(conn).is_some_and(|peer| peer.session.is_greeting())
     }
 
     fn handle_wall_clock(&mut self, wall_clock_ns: u64) {

@@ -60,6 +60,13 @@ impl Record {
         }
     }
 
+    pub(super) fn calls(&self) -> Option<&CallTable> {
+        match &self.role {
+            RecordRole::Requester(table) => Some(table),
+            RecordRole::Subscriber(_) => None,
+        }
+    }
+
     pub(super) fn follower(&mut self) -> Option<&mut Follower> {
         match &mut self.role {
             RecordRole::Subscriber(follower) => Some(follower),

@@ -10,7 +10,6 @@ use super::super::publisher::{
     StreamOptions,
 };
 use super::super::ConnId;
-use super::records::Record;
 use super::{wake, Server};
 use crate::session::{CloseReason, Limits};
 use crate::time::Instant;
@@ -213,6 +212,9 @@ impl Server {
         topic: &str,
         data: &[u8],
     ) -> Result<usize, PublishError> {
+        if self.stopping {
+            return Err(PublishError::Stopped);
+        }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
         let first = publisher.first_after(&prepared);
@@ -229,19 +231,14 @@ impl Server {
         Ok(slow.len())
     }
 
-    /// Whether a stream that loses nothing has room for many publications: whoever is connected has read the oldest part
-    /// of its log.
-    pub fn has_room_for_some(&mut self, stream: StreamId) -> bool {
-        let Some(log) = self.streams.get(stream).map(Publisher::log) else { return true };
-        let first = log.first_slot() + log.len_messages() as u64 / ROOM_PART;
-        let keeps = |record: &mut Record| {
-            let connected = record.conn.is_some();
-            let follower = record.follower().filter(|_| connected);
-            follower.is_some_and(|follower| {
-                follower.stream == stream && follower.needs(log).is_some_and(|needed| needed < first)
-            })
-        };
-        self.stopping || !self.records.iter_mut().any(|(_, record)| keeps(record))
+    /// Whether a stream that loses nothing has room for this publication and many more: whoever is connected has read the
+    /// oldest part of its log. Also if the publication can never be made.
+    pub fn has_room_for_more(&mut self, stream: StreamId, topic: &str, data: &[u8]) -> bool {
+        let Some(publisher) = self.streams.get_mut(stream).filter(|_| !self.stopping) else { return true };
+        let Ok(prepared) = publisher.prepare(topic, data) else { return true };
+        let oldest = publisher.log().first_slot() + publisher.log().len_messages() as u64 / ROOM_PART;
+        let first = publisher.first_after(&prepared).map_or(oldest, |first| first.max(oldest));
+        self.slow(stream, Some(first)).is_empty()
     }
 
     /// The connected subscribers of a stream that loses nothing who need what lies before `first`, which has to go for a

@@ -83,6 +83,13 @@ impl Handler for ServerHandler {
         }
     }
 
+    fn handle_over(&self) {
+        if let Some((_, dispatcher)) = &self.on_client {
+            dispatcher.stop_when_done();
+        }
+        *self.inline_buffer() = Vec::new();
+    }
+
     fn is_over(&self, machine: &Server) -> bool {
         machine.is_stopping() && machine.is_empty()
     }

@@ -220,6 +220,34 @@ fn blocking_publisher_finds_no_room_until_the_slow_one_has_read() {
 }
 
 #[test]
+fn there_is_room_for_more_when_the_oldest_part_is_read_and_the_publication_itself_finds_room() {
+    let mut hand = server_with(short_log(64), StreamOptions::default().policy(SlowPolicy::Block));
+    let slow = subscriber(&mut hand, 1, &[""]);
+    hand.room(slow, 0);
+    let large = [0u8; 3_000];
+    while hand.machine.publish("a", &large).is_ok() {
+        hand.pump();
+    }
+    assert!(!hand.machine.has_room_for_more(StreamId::MAIN, "a", &large));
+    // A little more is read at a time: whenever it says that there is room, there is.
+    let mut told = 0;
+    for _ in 0..200 {
+        hand.room(slow, 500);
+        hand.pump();
+        if hand.machine.has_room_for_more(StreamId::MAIN, "a", &large) {
+            told += 1;
+            hand.machine.publish("a", &large).expect("it said that there is room");
+        }
+    }
+    assert!(told > 5, "{told}");
+    let too_long = vec![0u8; 1 << 20];
+    assert!(
+        hand.machine.has_room_for_more(StreamId::MAIN, "a", &too_long),
+        "nobody waits for what can never be"
+    );
+}
+
+#[test]
 fn who_was_waited_for_in_vain_is_put_out_and_comes_back_to_an_exact_count() {
     for set in [&["a"][..], &[""]] {
         let mut hand = server_with(short_log(4), StreamOptions::default().policy(SlowPolicy::Block));
