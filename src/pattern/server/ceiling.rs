@@ -26,11 +26,12 @@ use crate::wire::LENGTH_BYTES;
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
 /// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) and the cache of its index |
-/// | `lanes` | calls in each lane that their callers have given up, and the last arguments' buffer |
+/// | `lanes` | calls in each lane that their callers have given up, and the last arguments' buffer, that of inline functions too |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
-/// What a user's own types decode into and encode to, what functions hold, and threads' stacks are not in it, nor what
-/// the allocator adds to each allocation.
+/// What a user's own types decode into and encode to (16 KiB are kept for each thread that encodes), what functions
+/// hold, and threads' stacks are not in it, nor what the allocator adds to each allocation. A table that grows holds its
+/// old memory beside the new one while it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs)] // The table above is their documentation.
@@ -66,7 +67,8 @@ impl MemoryCeiling {
             positions: limits.positions_bytes + replay_bytes(limits, streams),
             last_values: if keeps_last { limits.last_values_bytes } else { 0 },
             streams: streams.iter().map(|stream| stream_bytes(limits, stream, sessions)).sum(),
-            lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES + CHUNK_BYTES as u64),
+            lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES)
+                + (lanes as u64 + 1) * LAST_ARGUMENTS_BYTES,
             buffers: read
                 + (Buffers::CEILING_BYTES + Spares::CEILING_BYTES + Names::CEILING_BYTES) as u64
                 + 2 * (MOST_EVENTS as u64 + limits.most_in_lane() as u64 + per_read)
@@ -140,6 +142,8 @@ const CONTROL_BYTES: u64 = 512;
 const TREE_BYTES: u64 = 144;
 /// What the driver knows of a connection: its socket, its places in four tables and three queues.
 const DRIVER_BYTES: u64 = 384;
+/// The buffer of a lane's last arguments.
+const LAST_ARGUMENTS_BYTES: u64 = CHUNK_BYTES as u64;
 /// A job in a lane's queue.
 const LANE_JOB_BYTES: u64 = 40;
 /// A subscriber's stamp in an index, and its places in three lists that may have twice the room.
@@ -167,7 +171,11 @@ mod tests {
         let two = MemoryCeiling::of(&limits, &[StreamOptions::default(), last], 2);
         assert_eq!(two.last_values, limits.last_values_bytes);
         assert!(two.streams - one.streams >= 1024 * 1024);
-        assert_eq!(two.lanes, 2 * one.lanes);
+        assert_eq!(
+            two.lanes - one.lanes,
+            one.lanes - LAST_ARGUMENTS_BYTES,
+            "inline functions have a buffer of their own"
+        );
         assert!(two.total_bytes() > one.total_bytes() + 1024 * 1024);
     }
 }

@@ -104,7 +104,9 @@ impl RpcServerBuilder {
         self.insert(name, Function::of_bytes(Place::Lane(0), f))
     }
 
-    /// Calls `f` when a client has joined or left, in order, on a thread of its own.
+    /// Calls `f` when a client has joined or left, in order, on a thread of its own. While it hangs, 1 024 such events wait;
+    /// what comes beyond that is dropped with a warning, so whoever counts clients compares with
+    /// [`RpcServer::stats`].
     pub fn on_client(mut self, f: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
         self.on_client = Some(Arc::new(f));
         self
