@@ -731,6 +731,84 @@ fn places_above_their_budget_become_exact_gaps_of_the_slow() {
     assert!(hand.machine.budget.positions() <= 100);
 }
 
+/// Everything that is written to a connection now, as if the kernel took it.
+fn drain(hand: &mut Hand<Server>, conn: ConnId) -> Vec<Vec<u8>> {
+    let now = hand.now;
+    let mut bodies = Vec::new();
+    while let Some(chunk) = hand.machine.poll_transmit(now, conn) {
+        let (mut deframer, mut bytes) = (wire::Deframer::new(), chunk.bytes());
+        while let Some(body) = deframer.next(&mut bytes, u32::MAX).unwrap() {
+            bodies.push(body.to_vec());
+        }
+        let len = chunk.bytes().len();
+        hand.machine.handle_written(now, conn, chunk, len);
+    }
+    bodies
+}
+
+/// Of a stream in which every publication matches: nothing comes twice, and each gap lies where its messages are
+/// missing. Returns how many were received and how many lost.
+#[track_caller]
+fn assert_in_order(bodies: &[Vec<u8>]) -> (u64, u64) {
+    let (mut position, mut received, mut lost) = (0, 0, 0);
+    for body in bodies {
+        match Frame::decode(body).unwrap() {
+            Frame::Publish { header, .. } => {
+                assert_eq!(header.seq, position, "the next one, or a gap before it");
+                (position, received) = (header.seq + 1, received + 1);
+            }
+            Frame::Gap(Gap { before, after, lost: Lost::Exact(count) }) => {
+                assert_eq!((before, after - before), (position, count), "as many as there is room for");
+                (position, lost) = (after, lost + count);
+            }
+            _ => {}
+        }
+    }
+    (received, lost)
+}
+
+#[test]
+fn places_given_up_behind_a_chunk_that_is_out_take_what_it_held_with_them() {
+    for written in [0, usize::MAX] {
+        let mut limits = Limits::default();
+        limits.positions_bytes = 800;
+        let mut hand = server(limits);
+        let conn = subscriber(&mut hand, 1, &["a"]);
+        (0..2).for_each(|_| {
+            hand.machine.publish("a", b"").unwrap();
+        });
+        let now = hand.now;
+        let chunk = hand.machine.poll_transmit(now, conn).unwrap();
+        (2..1_000).for_each(|_| {
+            hand.machine.publish("a", b"").unwrap();
+        });
+        let held = if written == 0 { 0 } else { 2 };
+        let len = written.min(chunk.bytes().len());
+        hand.machine.handle_written(now, conn, chunk, len);
+        // Nothing of the chunk was taken: its messages are in the gap, and not behind it.
+        let mut bodies = drain(&mut hand, conn);
+        if held > 0 {
+            bodies.splice(
+                0..0,
+                (0..2).map(|seq| {
+                    let mut frame = Vec::new();
+                    publish(seq, "a", b"").encode(u32::MAX, &mut frame).unwrap();
+                    frame.split_off(4)
+                }),
+            );
+        }
+        let (received, lost) = assert_in_order(&bodies);
+        assert_eq!((received + lost, lost > 100), (1_000, true), "{written}");
+        // All of it got lost on its way: what was written before the gap cannot come before it again.
+        hand.lose(conn, StreamEnd::Reset);
+        let conn = back(&mut hand, Role::Subscriber, 1, 2);
+        hand.room(conn, 0);
+        subscribe(&mut hand, conn, 9, Some(Start::Resume { next_seq: 0, accounted: 0 }), &["a"]);
+        let (received, lost) = assert_in_order(&drain(&mut hand, conn));
+        assert_eq!(received + lost, 1_000, "{written}");
+    }
+}
+
 #[test]
 fn resume_of_a_lost_record_is_one_gap_of_at_most_and_none_if_nothing_was_published() {
     let mut hand = server(Limits::default());
