@@ -54,6 +54,9 @@ pub(crate) struct Follower {
     pub(crate) quiet: bool,
     /// The memory of answers that the budget knows of.
     pub(crate) noted_answers: u64,
+    /// Answers were forgotten for want of memory that may have to be given again: whoever loses its connection now cannot
+    /// go on with this account, since on either side of each of them another set ruled.
+    pub(crate) is_incomplete: bool,
     /// Messages given to the connection.
     pub(crate) sent: u64,
     /// Messages counted in gaps.
@@ -107,6 +110,7 @@ impl Follower {
             reached: 0,
             quiet: false,
             noted_answers: 0,
+            is_incomplete: false,
             sent: 0,
             lost: 0,
             snapshot_messages: 0,
@@ -121,6 +125,7 @@ impl Follower {
         self.account_matched = 0;
         self.acks.clear();
         self.answered.clear();
+        self.is_incomplete = false;
         self.acknowledge_at(ticket, position, slot);
         self.replays = slot < log.next_slot();
         self.follow = if self.set.is_everything() {
@@ -314,9 +319,11 @@ impl Follower {
         beyond_few(&self.acks) + beyond_few(&self.answered)
     }
 
-    /// Gives the memory back that no answer stands in, and forgets those that were written long ago.
+    /// Gives the memory back that no answer stands in, and forgets those that were written before the last few.
     pub(crate) fn shrink_answers(&mut self) {
-        self.answered.drain(..self.answered.len().saturating_sub(FEW));
+        let too_many = self.answered.len().saturating_sub(FEW);
+        self.is_incomplete |= too_many > 0;
+        self.answered.drain(..too_many);
         self.answered.shrink_to_fit();
         self.acks.shrink_to_fit();
     }

@@ -131,6 +131,8 @@ fn limits(dice: &mut Dice, theme: Theme) -> Limits {
     limits.log_bytes = *dice.pick(&[16 * 1024, 64 * 1024]);
     limits.max_in_flight = *dice.pick(&[2, 16, 64]);
     limits.max_half_open = 4;
+    // A server that is short of memory for answers forgets records, and nobody here would know of which.
+    limits.send_queues_bytes = 16 * 1024 * 1024;
     limits.heartbeat_interval = Duration::from_millis(1_000);
     limits.heartbeat_timeout = Duration::from_millis(4_000);
     limits.handshake_timeout = Duration::from_secs(2);

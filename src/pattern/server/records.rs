@@ -135,18 +135,18 @@ impl Server {
         (known.conn, record.conn) = (None, None);
         known.forget_at = self.now + self.limits.session_keep;
         self.detached.insert((known.forget_at, session));
-        let is_heard = match &mut record.role {
+        let is_whole = match &mut record.role {
             RecordRole::Requester(table) => table.is_heard,
             RecordRole::Subscriber(follower) => {
                 if let Some(publisher) = self.streams.get_mut(follower.stream) {
                     publisher.detach(&mut self.budget, follower);
                 }
-                follower.has_begun()
+                follower.has_begun() && !follower.is_incomplete
             }
         };
-        if !is_heard {
+        if !is_whole {
             // Its Welcome may be lost with the connection. Whoever does not know that this record is a new one would
-            // take it for the one before, and send again what has run there.
+            // take it for the one before, and send again what has run there. Or the record is not whole.
             self.detached.remove(&(known.forget_at, session));
             return self.forget(session);
         }

@@ -1368,6 +1368,26 @@ fn answers_that_are_not_read_count_and_whoever_asks_for_more_of_them_is_put_out(
 }
 
 #[test]
+fn whose_answers_were_forgotten_for_want_of_memory_is_not_known_when_it_comes_back() {
+    let mut limits = Limits::default();
+    limits.send_queues_bytes = 64 * 1024;
+    let mut hand = server(limits);
+    let (greedy, modest) = (subscriber(&mut hand, 1, &["a"]), subscriber(&mut hand, 2, &["a"]));
+    // It reads its answers, and so many of them are remembered that the memory for them becomes scarce.
+    for ticket in 2..1_000 {
+        subscribe(&mut hand, greedy, ticket, None, &["a"]);
+        hand.pump();
+    }
+    assert_eq!(left(&mut hand), [], "nobody is put out for answers that it has read");
+    hand.lose(greedy, StreamEnd::Reset).lose(modest, StreamEnd::Reset);
+    let conn = back(&mut hand, Role::Subscriber, 2, 2);
+    subscribe(&mut hand, conn, 9, Some(Start::Resume { next_seq: 0, accounted: 0 }), &["a"]);
+    // On either side of each answer another set ruled: without them there is no exact account.
+    let conn = hand.accept().unwrap();
+    hand.deliver(conn, hello(Role::Subscriber, 1, 2)).expect(conn, welcome());
+}
+
+#[test]
 fn answers_are_written_down_a_few_at_a_time() {
     let mut hand = server(Limits::default());
     let conn = subscriber(&mut hand, 1, &["a"]);
