@@ -34,8 +34,17 @@ impl Session {
         if self.setting.all_ticks {
             return self.follow_tick_prefix(EVENT_TICK);
         }
-        let asked = self.shared.subscriptions.vt_symbols();
-        asked.iter().try_for_each(|vt_symbol| self.follow_ticks(vt_symbol))
+        for vt_symbol in self.shared.subscriptions.vt_symbols() {
+            match self.follow_ticks(&vt_symbol) {
+                // It does not fit, and never will: no reason to have none of the others.
+                Err(Refusal::NotSent(why)) => {
+                    self.shared.subscriptions.remove(&vt_symbol);
+                    self.shared.status.note(LogLevel::Error, format!("no ticks of {vt_symbol}: {why}"));
+                }
+                followed => followed?,
+            }
+        }
+        Ok(())
     }
 
     fn follow_tick_prefix(self: &Arc<Self>, prefix: &str) -> Result<(), Refusal> {

@@ -45,6 +45,8 @@ pub(super) struct Follower {
     looked: Option<Instant>,
     /// That the server cannot be reached was said.
     is_absence_said: bool,
+    /// Events that were not understood.
+    undecodable: u64,
 }
 
 /// Between two snapshots that failed.
@@ -67,6 +69,7 @@ impl Follower {
             renewed: None,
             looked: None,
             is_absence_said: false,
+            undecodable: 0,
         }
     }
 
@@ -123,13 +126,22 @@ impl Follower {
             }
             rpc::Event::Undecodable { topic, .. } => {
                 session.count(|status| status.undecodable += 1);
-                let count = status.status().undecodable;
-                // The first, and then ever more rarely.
+                self.undecodable += 1;
+                let count = self.undecodable;
+                // Said of the first, and then ever more rarely.
                 if count.is_power_of_two() {
                     let what = format!("{count} events not understood, {topic} the last");
                     status.say(LogLevel::Error, format!("{what}: is the server of the same version?"));
-                    // What it was is not known: perhaps something that must not be missed.
+                }
+                // What it was is not known: perhaps something that must not be missed. They may come in a row, and a
+                // snapshot makes up for all that came before it.
+                if !self.needs_snapshot {
                     self.needs_snapshot = true;
+                    self.retry_at = Some(Instant::now() + SNAPSHOT_RETRY);
+                    let why = format!(
+                        "{topic} was not understood, what is known here is of before: taking a snapshot"
+                    );
+                    session.show(GatewayState::Snapshotting, LogLevel::Warning, &why);
                 }
             }
             rpc::Event::GaveUp(cause) => {

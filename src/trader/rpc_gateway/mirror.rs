@@ -23,9 +23,13 @@ impl Mirror {
         Mirror { kinds: core::array::from_fn(|_| Latest::keeping(OmsEngine::DEFAULT_MAX_RECORDS, matters)) }
     }
 
-    /// Whether an event says anything that has not been put.
+    /// Whether an event says anything that has not been put. A trade is what it is: reported again, in whatever words, it
+    /// is no news, as long as it is among the newest [`OmsEngine::DEFAULT_MAX_RECORDS`].
     pub(super) fn is_news(&self, event: &Event) -> bool {
-        place_of(event).is_none_or(|(kind, key)| self.kinds[kind].find(&key).as_deref() != Some(event))
+        place_of(event).is_none_or(|(kind, key)| match self.kinds[kind].find(&key) {
+            None => true,
+            Some(put) => !matches!(event, Event::Trade(_)) && *put != *event,
+        })
     }
 
     /// Notes that an event was put.

@@ -57,11 +57,11 @@ pub use unknown::{Settlement, UnknownOrder};
 ///
 /// # What it does
 ///
-/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records,
-/// as many as there are, which says to which place of the stream of events it belongs, and goes on from that place: no event is lost
-/// or put twice. When the server was restarted, or events were lost, it takes another snapshot by itself and puts what
-/// differs; a trade is never put again. Subscriptions to ticks are renewed. Lost ticks are counted, and the last ones asked
-/// for.
+/// [`connect`](Gateway::connect) returns at once, and the server may come later. Then it takes a snapshot of all records
+/// that the server has, which says to which place of the stream of events it belongs, and goes on from that place: no event
+/// is lost or put twice. When the server was restarted, or events were lost or not understood, it takes another snapshot by
+/// itself and puts what differs; none of the newest 262 144 trades is put again. Subscriptions to ticks are renewed. Lost
+/// ticks are counted, and the last ones asked for.
 ///
 /// [`RpcGateway::state`] says how true all that is. Each change is a log event, and an event of the type
 /// [`state_event_type`] for programs.
@@ -137,9 +137,9 @@ impl Shared {
         self.status.say_to_all(level, msg, settled_event_type(self.context.gateway_name()));
     }
 
-    /// Nobody looks for them any more: says so of each, without waiting for room, because closing is at once.
-    fn give_up_unknowns(&self) {
-        for order in self.unknowns.give_up(None) {
+    /// Nobody looks any more for those of this session and of those before it: says so of each, without waiting for room.
+    fn give_up_unknowns(&self, session: u64) {
+        for order in self.unknowns.give_up_until(session) {
             let msg = format!(
                 "order {} of {} may be placed: closed before the server could say, ask the venue",
                 order.sent_as, order.vt_symbol
@@ -303,7 +303,14 @@ impl Gateway for RpcGateway {
         // All that may wait is done with nothing locked: the event engine's thread may be about to ask for something.
         before.iter().for_each(|before| before.close());
         self.shared.status.tell();
-        let session = begun?;
+        let session = match begun {
+            Ok(session) => session,
+            Err(why) => {
+                // Nobody goes on where the last one was.
+                before.iter().for_each(|before| self.shared.give_up_unknowns(before.number));
+                return Err(why);
+            }
+        };
         if self.shared.unknowns.next_open().is_some() {
             session.settle_soon(); // They were being looked for over the last connection.
         }
@@ -320,7 +327,7 @@ impl Gateway for RpcGateway {
         };
         session.close();
         self.shared.status.tell();
-        self.shared.give_up_unknowns();
+        self.shared.give_up_unknowns(session.number);
     }
 
     /// Asks for the ticks of a contract, for as long as the gateway lives: without a connection now it is asked for when
@@ -334,19 +341,21 @@ impl Gateway for RpcGateway {
             shared.subscriptions.add(request, None);
             return Ok(());
         };
-        drop(current);
         let is_new = !shared.subscriptions.wants(&vt_symbol);
-        if shared.status.state() != GatewayState::Live {
-            shared.subscriptions.add(request, None);
-            return if is_new { session.follow_ticks(&vt_symbol) } else { Ok(()) };
-        }
-        let remote = session.route(&vt_symbol)?;
+        let is_live = shared.status.state() == GatewayState::Live;
+        let remote = if is_live { Some(session.route(&vt_symbol)?) } else { None };
         let epoch = shared.status.status().epoch;
         // Before the server knows, so that the first tick finds its way.
         shared.subscriptions.add(request, None);
         if is_new {
-            session.follow_ticks(&vt_symbol)?;
+            if let Err(why) = session.follow_ticks(&vt_symbol) {
+                // It was never asked for: the next one who asks hears the same.
+                shared.subscriptions.remove(&vt_symbol);
+                return Err(why);
+            }
         }
+        drop(current);
+        let Some(remote) = remote else { return Ok(()) };
         let timeout = Some(session.setting.request_timeout);
         match session.query(functions::SUBSCRIBE, &(request.clone(), remote), timeout) {
             Ok(()) => {

@@ -29,7 +29,7 @@ pub(super) struct Session {
     /// What the client's frames can carry.
     pub(super) client_frame_bytes: u32,
     /// What it is to the gateway's status.
-    number: u64,
+    pub(super) number: u64,
     routes: RwLock<Routes>,
     /// What changes the subscription to ticks, once there is one.
     pub(super) ticks: Mutex<Option<SubscriptionControl<Event>>>,

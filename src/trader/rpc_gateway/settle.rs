@@ -25,13 +25,13 @@ impl Session {
         sent_as: String,
     ) -> OutcomeUnknown {
         let why = format!("{why}; sent as {sent_as}");
-        let order = self.shared.unknowns.note(sent_as, vt_symbol, epoch);
+        let order = self.shared.unknowns.note(sent_as, vt_symbol, epoch, self.number);
         let mut resolution = Resolution::AwaitEvents;
         if order.settlement != Settlement::Open {
             self.shared.announce(&order, None);
         } else if self.is_closed() {
             // It was closed under us: nobody asks the server any more. A report may still tell.
-            for order in self.shared.unknowns.give_up(Some(&order.sent_as)) {
+            for order in self.shared.unknowns.give_up(&order.sent_as) {
                 self.shared.announce(&order, None);
                 resolution = Resolution::AskVenue;
             }
@@ -58,7 +58,8 @@ impl Session {
                 match self.look_up(&sent_as) {
                     Some(lookup) => {
                         let local = |vt_id: &str| self.names.local_vt_id(vt_id);
-                        let settled = self.shared.unknowns.handle_lookup(&sent_as, lookup, local);
+                        let settled =
+                            self.shared.unknowns.handle_lookup(&sent_as, lookup, self.number, local);
                         settled.iter().for_each(|order| self.shared.announce(order, None));
                     }
                     None if self.wait_closed(LOOKUP_INTERVAL) => return,

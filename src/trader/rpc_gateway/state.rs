@@ -209,6 +209,11 @@ impl Status {
         self.say(LogLevel::Warning, format!("{lost} ticks lost: this program reads too slowly"));
     }
 
+    /// A log event that is to be said. To be followed by [`Status::tell`], with nothing locked.
+    pub(super) fn note(&self, level: LogLevel, msg: String) {
+        self.lock().push(Untold::Log(level, msg));
+    }
+
     /// A log event in the gateway's name, behind all that was said before.
     pub(super) fn say(&self, level: LogLevel, msg: String) {
         self.lock().push(Untold::Log(level, msg));

@@ -3,7 +3,8 @@
 //! Every order carries a reference that nobody else has: the user's, with `#pw-<random>-<number>` behind it. On the way
 //! back that is taken off again. When the outcome of a send is unknown, three things may settle it: the server, asked on the
 //! same lane behind the send, says what its gateway answered, or that it never got that far; the order turns up in an
-//! event; or it is in a snapshot. Only a server in the same life can deny it; and what the venue reports has the last word,
+//! event; or it is in a snapshot. Only a server in the same life can deny it, and only to the client that sent it: the bytes
+//! of an earlier client may still be on their way, and nothing fences them. What the venue reports has the last word,
 //! whatever a server has said, and also if it came before the answer was given up.
 
 use std::collections::hash_map::RandomState;
@@ -72,6 +73,8 @@ struct Entry {
     order: UnknownOrder,
     /// The life of the server that it was sent to.
     epoch: Option<u64>,
+    /// The session of the gateway that sent it.
+    session: u64,
 }
 
 /// The newest that are kept, settled or not.
@@ -107,13 +110,19 @@ impl Unknowns {
     }
 
     /// Its answer got lost. Says what is known of it already: a report may have been quicker.
-    pub(super) fn note(&self, sent_as: String, vt_symbol: String, epoch: Option<u64>) -> UnknownOrder {
+    pub(super) fn note(
+        &self,
+        sent_as: String,
+        vt_symbol: String,
+        epoch: Option<u64>,
+        session: u64,
+    ) -> UnknownOrder {
         let mut entries = self.lock();
         let reported = entries.under_way.remove(&sent_as).flatten();
         let settlement = reported.map_or(Settlement::Open, Settlement::Placed);
         let reference = untagged(&sent_as).into();
         let order = UnknownOrder { reference, sent_as, vt_symbol, settlement };
-        entries.unknown.push_back(Entry { order: order.clone(), epoch });
+        entries.unknown.push_back(Entry { order: order.clone(), epoch, session });
         if entries.unknown.len() > MOST {
             let settled = entries.unknown.iter().position(|entry| !entry.is_awaited());
             let gone = entries.unknown.remove(settled.unwrap_or(0));
@@ -149,20 +158,22 @@ impl Unknowns {
         Some((order, before))
     }
 
-    /// The server has said what it knows. What that settles. `local` makes a local id of one of the server's.
+    /// The server has said what it knows, to this session. What that settles. `local` makes a local id of one of the
+    /// server's.
     pub(super) fn handle_lookup(
         &self,
         sent_as: &str,
         lookup: Lookup,
+        session: u64,
         local: impl Fn(&str) -> String,
     ) -> Option<UnknownOrder> {
         let mut entries = self.lock();
         let entry = entries.unknown.iter_mut().find(|entry| entry.order.sent_as == sent_as)?;
-        let epoch = entry.epoch;
+        let can_deny = entry.epoch == Some(lookup.epoch) && entry.session == session;
         let settlement = match lookup.found {
             Found::Sent(Ok(vt_id)) | Found::InBooks(vt_id) => Settlement::Placed(local(&vt_id)),
             Found::Sent(Err(SendError::Refused(_))) => Settlement::NotPlaced,
-            Found::NeverSent if epoch == Some(lookup.epoch) => Settlement::NotPlaced,
+            Found::NeverSent if can_deny => Settlement::NotPlaced,
             Found::Sent(Err(SendError::Unknown(_))) | Found::NeverSent | Found::Unknown => {
                 Settlement::AskVenue
             }
@@ -176,15 +187,24 @@ impl Unknowns {
         Some(order)
     }
 
-    /// Nobody asks for them any more: for all, or for this one. Gives those that were being looked for.
-    pub(super) fn give_up(&self, only: Option<&str>) -> Vec<UnknownOrder> {
+    /// Nobody asks for this one any more. Gives it, if it was being looked for.
+    pub(super) fn give_up(&self, sent_as: &str) -> Vec<UnknownOrder> {
+        self.give_up_where(|entry| entry.order.sent_as == sent_as)
+    }
+
+    /// Nobody asks any more for those that were sent by this session or one before it. Gives those that were being looked
+    /// for.
+    pub(super) fn give_up_until(&self, session: u64) -> Vec<UnknownOrder> {
+        self.give_up_where(|entry| entry.session <= session)
+    }
+
+    fn give_up_where(&self, is_meant: impl Fn(&Entry) -> bool) -> Vec<UnknownOrder> {
         let mut entries = self.lock();
         let open = entries.unknown.iter_mut().filter(|entry| entry.order.settlement == Settlement::Open);
-        let given_up =
-            open.filter(|entry| only.is_none_or(|only| entry.order.sent_as == only)).map(|entry| {
-                entry.order.settlement = Settlement::AskVenue;
-                entry.order.clone()
-            });
+        let given_up = open.filter(|entry| is_meant(entry)).map(|entry| {
+            entry.order.settlement = Settlement::AskVenue;
+            entry.order.clone()
+        });
         given_up.collect()
     }
 
@@ -244,7 +264,7 @@ mod tests {
         let unknowns = Unknowns::new();
         let sent_as = unknowns.tagged("grid");
         unknowns.begin(&sent_as);
-        let noted = unknowns.note(sent_as.clone(), "rb.SHFE".into(), Some(epoch));
+        let noted = unknowns.note(sent_as.clone(), "rb.SHFE".into(), Some(epoch), 1);
         assert_eq!(noted.settlement, Settlement::Open);
         (unknowns, sent_as)
     }
@@ -252,7 +272,7 @@ mod tests {
     fn after(found: Found) -> Option<Settlement> {
         let (unknowns, sent_as) = noted(7);
         let lookup = Lookup { epoch: 7, found };
-        unknowns.handle_lookup(&sent_as, lookup, |id| format!("RPC.{id}")).map(|order| order.settlement)
+        unknowns.handle_lookup(&sent_as, lookup, 1, |id| format!("RPC.{id}")).map(|order| order.settlement)
     }
 
     #[test]
@@ -285,7 +305,7 @@ mod tests {
     fn a_server_in_another_life_cannot_deny_it_and_an_event_may_still_tell() {
         let (unknowns, sent_as) = noted(7);
         let lookup = Lookup { epoch: 8, found: Found::NeverSent };
-        let settled = unknowns.handle_lookup(&sent_as, lookup, |id| id.into()).unwrap();
+        let settled = unknowns.handle_lookup(&sent_as, lookup, 1, |id| id.into()).unwrap();
         assert_eq!((settled.settlement, &*settled.reference), (Settlement::AskVenue, "grid"));
         assert_eq!(unknowns.next_open(), None);
         assert_eq!(unknowns.handle_report(&unknowns.tagged(""), || "RPC.CTP.9".into()), None);
@@ -300,14 +320,14 @@ mod tests {
     fn report_has_the_last_word_whoever_has_denied_it() {
         let (unknowns, sent_as) = noted(7);
         let never = || Lookup { epoch: 7, found: Found::NeverSent };
-        let denied = unknowns.handle_lookup(&sent_as, never(), |id| id.into()).unwrap();
+        let denied = unknowns.handle_lookup(&sent_as, never(), 1, |id| id.into()).unwrap();
         assert_eq!(denied.settlement, Settlement::NotPlaced);
         let (told, before) = unknowns.handle_report(&sent_as, || "RPC.CTP.1".into()).unwrap();
         assert_eq!(
             (told.settlement.clone(), before),
             (Settlement::Placed("RPC.CTP.1".into()), Settlement::NotPlaced)
         );
-        assert_eq!(unknowns.handle_lookup(&sent_as, never(), |id| id.into()), None);
+        assert_eq!(unknowns.handle_lookup(&sent_as, never(), 1, |id| id.into()), None);
         assert_eq!(unknowns.all(), [told]);
     }
 
@@ -320,7 +340,7 @@ mod tests {
             assert_eq!(unknowns.handle_report(sent_as, || "RPC.CTP.1".into()), None);
             assert_eq!(unknowns.handle_report(sent_as, || panic!("it is known")), None);
         }
-        let noted = unknowns.note(first, "rb.SHFE".into(), None);
+        let noted = unknowns.note(first, "rb.SHFE".into(), None, 1);
         assert_eq!(noted.settlement, Settlement::Placed("RPC.CTP.1".into()));
         unknowns.end(&second);
         assert_eq!(unknowns.all().len(), 1, "the other one has its answer");
@@ -333,21 +353,31 @@ mod tests {
         let (unknowns, first) = noted(7);
         for number in 1..MOST {
             let sent_as = format!("{number}");
-            unknowns.note(sent_as.clone(), String::new(), Some(7));
+            unknowns.note(sent_as.clone(), String::new(), Some(7), 1);
             if number == 5 {
                 let lookup = Lookup { epoch: 7, found: Found::NeverSent };
-                unknowns.handle_lookup(&sent_as, lookup, |id| id.into()).unwrap();
+                unknowns.handle_lookup(&sent_as, lookup, 1, |id| id.into()).unwrap();
             }
         }
-        unknowns.note("last".into(), String::new(), None);
+        unknowns.note("last".into(), String::new(), None, 2);
         let all = unknowns.all();
         assert_eq!((all.len(), &all[0].sent_as), (MOST, &first));
         assert!(!all.iter().any(|order| order.sent_as == "5"));
-        unknowns.note("one more".into(), String::new(), None);
+        unknowns.note("one more".into(), String::new(), None, 3);
         assert_ne!(unknowns.all()[0].sent_as, first);
-        let given_up = unknowns.give_up(Some("last"));
+        let given_up = unknowns.give_up("last");
         assert_eq!(given_up.iter().map(|order| &*order.sent_as).collect::<Vec<_>>(), ["last"]);
-        assert_eq!(unknowns.give_up(None).len(), MOST - 1);
-        assert_eq!((unknowns.give_up(None), unknowns.next_open()), (Vec::new(), None));
+        assert_eq!(unknowns.give_up_until(2).len(), MOST - 2);
+        assert_eq!(unknowns.next_open().as_deref(), Some("one more"), "a later session looks for its own");
+        assert_eq!(unknowns.give_up_until(3).len(), 1);
+        assert_eq!((unknowns.give_up_until(3), unknowns.next_open()), (Vec::new(), None));
+    }
+
+    #[test]
+    fn server_cannot_deny_to_another_client_what_may_still_be_on_its_way() {
+        let (unknowns, sent_as) = noted(7);
+        let never = Lookup { epoch: 7, found: Found::NeverSent };
+        let settled = unknowns.handle_lookup(&sent_as, never, 2, |id| id.into()).unwrap();
+        assert_eq!(settled.settlement, Settlement::AskVenue, "the first client's bytes are not fenced");
     }
 }
