@@ -37,6 +37,9 @@ pub struct Driver {
     links: BTreeMap<ConnId, Link>,
     dialling: BTreeSet<ConnId>,
     held: Vec<Held>,
+    /// When the last held chunk was handed back, in the world's time. Until then its machine says nothing on a newer
+    /// connection, as it does not know what has left on the older one.
+    handed_back: Instant,
     /// There is more to do at once.
     again: bool,
     /// Connections that ended in this turn or the last one.
@@ -62,6 +65,7 @@ impl Driver {
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             held: Vec::new(),
+            handed_back: Instant::ZERO,
             again: false,
             gone: Vec::new(),
             dials: 0,
@@ -101,6 +105,7 @@ impl Driver {
         let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.until <= now);
         self.held = held;
         for Held { conn, chunk, written, .. } in due {
+            self.handed_back = network.now;
             self.give_back(now, machine, conn, chunk, written);
             if let Some(how) = self.lines.get_mut(&conn).and_then(|line| line.lost) {
                 self.lose(now, machine, network, conn, how);
@@ -344,14 +349,14 @@ impl Driver {
     }
 
     /// Since when, in the world's time, the only connection of a client has been in good order, and its server had
-    /// nothing to say beside its heartbeats.
+    /// nothing to say beside its heartbeats, while we kept nothing back ourselves.
     pub fn idle_since(&self, network: &Network) -> Option<Instant> {
         let line = self.lines.values().next()?;
         let since = line.flow.trickles_since()?;
         let in_order = line.lost.is_none()
             && !network.has_unread(line.link, line.end)
             && !network.was_disturbed(line.link, since);
-        in_order.then_some(since)
+        (in_order && self.holds_nothing()).then_some(since.max(self.handed_back))
     }
 
     /// Most bytes of one read.
