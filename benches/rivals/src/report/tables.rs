@@ -89,10 +89,10 @@ from minute to minute.
 * *raw* is `std::net`, blocking, `TCP_NODELAY`, one write for each message; *raw-yield* tries for up to 50 us, yielding the
   core, before it sleeps; *raw-batch* copies messages into 64 KiB and writes those whole: the practical limit.
 * *mio* is a `mio::Poll` and its `TcpStream`s with nothing on top: the floor for anything on that event loop.
-* *pulsewire* is `RpcServer` and `RpcClient` with their default limits, values encoded and decoded;
-  *pulsewire-worker* calls a function in a lane instead of an inline one; *pulsewire-bare* are the bare sockets, which
-  have no threads. In a throughput case its publisher looks from time to time at how far its subscribers are and waits
-  for them; *pulsewire-flood* does not, and what the log cannot hold is reported to the subscriber as lost.
+* *pulsewire* is `RpcServer` and `RpcClient` with their default limits; calls encode and decode their values,
+  publications are bytes. *pulsewire-worker* calls a function in a lane instead of an inline one; *pulsewire-bare* are the
+  bare sockets, which have no threads. The stream of publications loses nothing: its policy is to wait for whoever is slow;
+  that of *pulsewire-flood* is to skip, and what the log cannot hold is reported to the subscriber as lost.
 * *libzmq* is as the crate `zmq` builds it, with one I/O thread on each side; REQ and REP, DEALER and ROUTER in the
   pipeline, XPUB (waiting instead of dropping) and SUB. *nng* and *message-io* use their defaults; NNG drops what a slow
   subscriber has no room for, and filters on the subscriber's side; message-io has no topics.
