@@ -34,6 +34,25 @@ fn client_that_connects_before_the_server_exists_needs_no_restart() {
 }
 
 #[test]
+fn subscription_that_cannot_be_is_refused_each_time_and_keeps_nobody_from_connecting() {
+    let address = Served::new().address();
+    let client = Client::new(&address, Setting::new());
+    client.hear_state(GatewayState::Disconnected);
+    let long = SubscribeRequest::new("x".repeat(260), SHFE);
+    for _ in 0..2 {
+        let refused = client.rpc.subscribe(&long);
+        assert!(matches!(refused, Err(Refusal::NotSent(_))), "no topic is so long: {refused:?}");
+    }
+    client.rpc.close();
+    assert_eq!(client.rpc.subscribe(&long), Ok(()), "without a connection nobody can tell");
+    let served = Served::at(&address, RpcServiceOptions::default());
+    let setting = Setting::new().with("rep_address", served.address());
+    client.rpc.connect(&setting).unwrap();
+    client.hear_log("no ticks of xxx");
+    client.hear_state(GatewayState::Live);
+}
+
+#[test]
 fn snapshot_brings_all_records_in_the_names_of_the_gateway() {
     let served = Served::new();
     served.ctp.trade("1");
