@@ -152,7 +152,7 @@ fn session_that_was_closed_says_nothing_behind_the_first_word_of_the_next_one() 
     report(Status::Cancelled);
     let connecting = connect_otherwise(&client);
     let answered = || served.service.stats().server.machine.replier.answered;
-    eventually("the next snapshot is taken", || answered() == 2);
+    eventually("the next snapshot is taken", || answered() >= 2);
     std::thread::sleep(Duration::from_millis(20)); // So that it is about to be put, most of the time.
     drop(opens);
     assert_eq!(connecting.join().unwrap(), Ok(()));
