@@ -62,7 +62,8 @@
 //! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)).
 //!
 //! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row
-//! are written at once, a flood is gathered for at most 50 us or a chunk of 64 KiB, and its last ones for at most a millisecond or two.
+//! are written at once, a flood is gathered for 50 us, or as long as the last write to all took (a millisecond at most), or a chunk of 64 KiB,
+//! and its last ones for at most a millisecond or two.
 //! Calls begun without waiting for them, in quick succession, are written together when one of them is waited for or
 //! dropped, with the first one begun 20 us after the last write, or half a millisecond later.
 //!
