@@ -128,6 +128,8 @@ pub struct SnapshotPage {
     pub next: Option<u64>,
     /// Records between the two that are too large for any page of this limit, and are left out. Nor can they be published.
     pub left_out: u64,
+    /// Records that the server had to forget by then, because its books keep only so many: in no page of any snapshot.
+    pub forgotten: u64,
     /// The records, as they would be published. In the whole snapshot contracts come first, then accounts, positions,
     /// orders, trades and quotes.
     pub records: Vec<Event>,

@@ -112,7 +112,16 @@ fn record_that_fits_into_no_page_is_named_and_keeps_nobody_from_being_live() {
 /// A page with one account, named after its place.
 fn page(epoch: u64, snapshot: u64, at: u64, next: Option<u64>) -> SnapshotPage {
     let account = AccountData::new("CTP", format!("{snapshot}-{at}"));
-    SnapshotPage { epoch, position: 0, snapshot, at, next, left_out: 0, records: vec![account.into()] }
+    SnapshotPage {
+        epoch,
+        position: 0,
+        snapshot,
+        at,
+        next,
+        left_out: 0,
+        forgotten: 7,
+        records: vec![account.into()],
+    }
 }
 
 #[test]
@@ -145,4 +154,31 @@ fn snapshot_that_is_gone_before_its_last_page_is_taken_anew_and_nothing_of_it_is
     let accounts: Vec<String> =
         client.main.oms().accounts().iter().map(|account| account.accountid.clone()).collect();
     assert_eq!(accounts, ["CTP.2-0", "CTP.2-1"]);
+    client.hear_log("the server has forgotten 7 records");
+}
+
+#[test]
+fn each_event_that_is_not_understood_is_made_up_for_by_a_snapshot() {
+    let taken = Arc::new(AtomicU64::new(0));
+    let (epoch, taking) = (Arc::new(AtomicU64::new(0)), Arc::clone(&taken));
+    let now = Arc::clone(&epoch);
+    let server = RpcServer::builder()
+        .stream(TICKS_STREAM, StreamOptions::default())
+        .register(functions::SNAPSHOT, move |_| {
+            Ok(page(now.load(Ordering::SeqCst), taking.fetch_add(1, Ordering::SeqCst), 0, None))
+        })
+        .bind("127.0.0.1:0")
+        .unwrap();
+    epoch.store(server.epoch().unwrap(), Ordering::SeqCst);
+    let client = Client::new(&server.local_addrs()[0].to_string(), Setting::new());
+    assert!(client.rpc.wait_live(LONG));
+    for undecodable in 1..=3 {
+        let before = taken.load(Ordering::SeqCst);
+        server.publish_bytes("eOrder.CTP.1", &[0xFF; 4]).unwrap();
+        eventually("it is counted", || client.rpc.status().undecodable == undecodable);
+        eventually("a snapshot is put", || client.rpc.status().snapshots > before);
+        assert!(client.rpc.wait_live(LONG));
+        assert_eq!(taken.load(Ordering::SeqCst), before + 1);
+        eventually("its record", || client.main.oms().account(&format!("RPC.CTP.{before}-0")).is_some());
+    }
 }

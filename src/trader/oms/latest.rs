@@ -97,6 +97,11 @@ impl<T> Latest<T> {
         records.filter(|record| wanted(record)).cloned().collect()
     }
 
+    /// The first record for which `wanted` holds, in the same order.
+    pub(in crate::trader) fn find_first(&self, wanted: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        self.by_place.values().map(|entry| &entry.record).find(|record| wanted(record)).cloned()
+    }
+
     /// Those that are needed, as [`Latest::select`].
     pub(in crate::trader) fn select_needed(&self, wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let records = self.needed.iter().filter_map(|place| self.by_place.get(place));
@@ -144,6 +149,8 @@ mod tests {
         assert_eq!(all(&latest), [3, 2]);
         assert_eq!(latest.find("a").as_deref(), Some(&3));
         assert_eq!(latest.select(|record| *record < 3), [Arc::new(2)]);
+        assert_eq!(latest.find_first(|record| *record > 1), Some(Arc::new(3)));
+        assert_eq!(latest.find_first(|record| *record > 3), None);
         latest.remove("a");
         latest.remove("a");
         assert_eq!((all(&latest), latest.find("a")), ([2].into(), None));

@@ -156,6 +156,22 @@ impl OmsEngine {
         self.read().quotes.select_needed(is_wanted)
     }
 
+    /// The first order for which this holds.
+    pub(in crate::trader) fn find_order(
+        &self,
+        is_wanted: impl Fn(&OrderData) -> bool,
+    ) -> Option<Arc<OrderData>> {
+        self.read().orders.find_first(is_wanted)
+    }
+
+    /// The first quote for which this holds.
+    pub(in crate::trader) fn find_quote(
+        &self,
+        is_wanted: impl Fn(&QuoteData) -> bool,
+    ) -> Option<Arc<QuoteData>> {
+        self.read().quotes.find_first(is_wanted)
+    }
+
     /// Records that had to go because there were too many ids of their kind.
     pub fn forgotten(&self) -> u64 {
         self.read().forgotten

@@ -229,7 +229,7 @@ impl Follower {
     }
 
     fn apply(&mut self, session: &Arc<Session>, snapshot: Snapshot) -> Result<(), Over> {
-        let Snapshot { epoch, position, left_out, records } = snapshot;
+        let Snapshot { epoch, position, left_out, forgotten, records } = snapshot;
         self.needs_snapshot = false;
         self.floor = position;
         self.retry_at = None;
@@ -252,6 +252,11 @@ impl Follower {
             let msg =
                 format!("the server has {left_out} records that are too large to be sent: not known here");
             session.shared.status.say(LogLevel::Error, msg);
+        }
+        if forgotten > 0 {
+            let msg =
+                format!("the server has forgotten {forgotten} records, the oldest: not in its snapshot");
+            session.shared.status.say(LogLevel::Warning, msg);
         }
         session.count(|status| {
             status.snapshots += 1;

@@ -282,6 +282,10 @@ impl Gateway for RpcGateway {
 
     /// Begins to connect. Again with the same setting it changes nothing, unless the reconnect policy has given up: then
     /// it tries anew. With another setting it closes first. What was put before is not put again.
+    ///
+    /// It waits for no server. If the event engine is full, it waits once for room to say what it does, for as long as that
+    /// engine's `put_timeout`; [`close`](Gateway::close) does so too. Either waits for what the connection before has unsent, as
+    /// `Limits::linger` says.
     fn connect(&self, setting: &Setting) -> Result<(), Refusal> {
         let setting = GatewaySetting::read(setting)?;
         let (begun, before) = {

@@ -19,6 +19,8 @@ pub(super) struct Snapshot {
     pub(super) position: u64,
     /// Records that were too large to be sent.
     pub(super) left_out: u64,
+    /// Records that the server no longer had.
+    pub(super) forgotten: u64,
     /// All others, contracts first.
     pub(super) records: Vec<Event>,
 }
@@ -65,7 +67,8 @@ impl Snapshot {
 
     fn begin(first: SnapshotPage) -> Result<Self, FetchError> {
         let (epoch, position) = (first.epoch, first.position);
-        let mut snapshot = Snapshot { epoch, position, left_out: 0, records: Vec::new() };
+        let forgotten = first.forgotten;
+        let mut snapshot = Snapshot { epoch, position, left_out: 0, forgotten, records: Vec::new() };
         snapshot.add(0, first)?;
         Ok(snapshot)
     }
@@ -95,14 +98,15 @@ mod tests {
 
     fn page(at: u64, next: Option<u64>) -> SnapshotPage {
         let records = std::vec![LogData::new("CTP", std::format!("{at}")).into()];
-        SnapshotPage { epoch: 7, position: 9, snapshot: 1, at, next, left_out: 1, records }
+        SnapshotPage { epoch: 7, position: 9, snapshot: 1, at, next, left_out: 1, forgotten: 5, records }
     }
 
     #[test]
     fn pages_of_one_moment_are_put_together_and_others_are_refused() {
         let mut snapshot = Snapshot::begin(page(0, Some(2))).unwrap();
         snapshot.add(2, page(2, None)).unwrap();
-        assert_eq!((snapshot.epoch, snapshot.position, snapshot.left_out), (7, 9, 2));
+        assert_eq!((snapshot.epoch, snapshot.position), (7, 9));
+        assert_eq!((snapshot.left_out, snapshot.forgotten), (2, 5));
         assert_eq!(snapshot.records.len(), 2);
 
         let another_life = SnapshotPage { epoch: 8, ..page(2, None) };

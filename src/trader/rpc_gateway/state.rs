@@ -60,7 +60,8 @@ pub struct GatewayStatus {
     /// Events that found no room on the event engine here.
     pub refused_here: u64,
     /// Active orders and quotes, and positions, that were known here and that the last snapshot did not have: the server
-    /// has forgotten them, or has not heard of them again since it was restarted.
+    /// has forgotten them, or has not heard of them again since it was restarted. Each is counted and named once, by the
+    /// first snapshot without it.
     pub missing: u64,
 }
 
@@ -158,11 +159,13 @@ impl Status {
     }
 
     /// Tells of all changes in their order, unless somebody does. Under no lock: the event engine may have no room, and its
-    /// thread may be the one that asks.
+    /// thread may be the one that asks. Once it has waited in vain it waits no more: what there is no room for is in the
+    /// log.
     pub(super) fn tell(&self) {
         if core::mem::replace(&mut self.lock().is_telling, true) {
             return;
         }
+        let mut waits = true;
         loop {
             let mut shown = self.lock();
             let Some(untold) = shown.untold.pop_front() else {
@@ -170,17 +173,26 @@ impl Status {
                 return;
             };
             drop(shown);
-            // Who does not read log events may still read the log: the context has written it there if this fails.
-            match untold {
+            let (event, text) = match untold {
                 Untold::Log(level, msg) => {
-                    let _ = self.context.write_log(level, msg);
+                    let event = LogData { level, ..LogData::new(self.context.gateway_name(), &*msg) }.into();
+                    (event, msg)
                 }
-                Untold::Own(event_type, text) => match Event::custom(event_type, CustomData::Text(text)) {
-                    Ok(event) => {
-                        let _ = self.context.on_event(event);
+                Untold::Own(event_type, text) => {
+                    match Event::custom(event_type, CustomData::Text(text.clone())) {
+                        Ok(event) => (event, text),
+                        Err(error) => {
+                            log::warn!("gateway-name-too-long: {error}");
+                            continue;
+                        }
                     }
-                    Err(error) => log::warn!("gateway-name-too-long: {error}"),
-                },
+                }
+            };
+            let events = self.context.event_engine();
+            let put = if waits { events.put(event) } else { events.try_put(event) };
+            if let Err(error) = put {
+                log::warn!("gateway-untold: {text}: {error}");
+                waits = false;
             }
         }
     }
@@ -253,5 +265,27 @@ impl Shown {
             let (Untold::Log(_, msg) | Untold::Own(_, msg)) = untold;
             log::warn!("gateway-untold: {msg}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trader::{EventEngine, EventEngineConfig};
+
+    #[test]
+    fn who_has_waited_for_room_in_vain_does_not_wait_again_for_the_rest_of_its_words() {
+        let (capacity, put_timeout) = (2, Duration::from_millis(1));
+        // Not started: nothing is ever handed out.
+        let engine =
+            EventEngine::with_config(EventEngineConfig { capacity, put_timeout, ..Default::default() });
+        let status = Status::new(GatewayContext::new("RPC", engine.clone()));
+        status.begin("connecting");
+        (0..100).for_each(|n| status.note(LogLevel::Info, format!("{n}")));
+        status.tell();
+        let stats = engine.stats();
+        assert_eq!((stats.put, stats.waited, stats.refused), (2, 1, 100));
+        status.say(LogLevel::Info, String::from("later"));
+        assert_eq!(engine.stats().waited, 2, "there might have been room by then");
     }
 }

@@ -20,6 +20,7 @@ use crate::rpc::{BindError, Limits, PublisherStats, RpcServer, RpcServerStats, S
 use publisher::{log_event, Counters, Head, Publisher};
 use sent::Sent;
 pub use setting::{RpcServiceSetting, RpcServiceSettingError};
+use snapshots::Snapshots;
 
 /// Type of the service's own log events: [`CustomData::Log`](super::CustomData::Log) in a custom event.
 pub const EVENT_RPC_LOG: &str = "eRpcLog";
@@ -151,7 +152,8 @@ impl RpcService {
         if setting.allow_plaintext {
             builder = builder.allow_plaintext();
         }
-        let builder = register::register(builder, &self.main, &head, &sent, options.limits.max_frame_bytes);
+        let snapshots = Arc::new(Snapshots::new(options.limits.max_frame_bytes));
+        let builder = register::register(builder, &self.main, &head, &sent, &snapshots);
         let server = match second {
             None => builder.bind(address)?,
             Some(second) => builder.bind_both(address, second)?,
@@ -160,8 +162,14 @@ impl RpcService {
             .stream(TICKS_STREAM)
             .map_err(|error| BindError::Stream { name: TICKS_STREAM.into(), error })?;
         let events = self.main.event_engine().clone();
-        let mut publisher =
-            Publisher::new(server.clone(), ticks, Arc::clone(&head), Arc::clone(&self.counters), events);
+        let mut publisher = Publisher::new(
+            server.clone(),
+            ticks,
+            Arc::clone(&head),
+            Arc::clone(&self.counters),
+            events,
+            snapshots,
+        );
         let handler = self.main.event_engine().register_general(move |event| publisher.handle_event(event));
         // From here on every event that the books get is published, so that a snapshot has a place.
         if let Some(epoch) = server.epoch() {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::snapshots::Snapshots;
 use super::EVENT_RPC_LOG;
 use crate::rpc::{PublishError, PublishFailed, RpcServer, Stream};
 use crate::trader::{CustomData, CustomEvent, Event, EventEngine, LogData, LogLevel};
@@ -34,6 +35,7 @@ pub(super) struct Publisher {
     head: Arc<Head>,
     counters: Arc<Counters>,
     events: EventEngine,
+    snapshots: Arc<Snapshots>,
     topic: String,
     /// When it last complained of an event that cannot be published.
     complained: Option<Instant>,
@@ -51,6 +53,7 @@ impl Publisher {
         head: Arc<Head>,
         counters: Arc<Counters>,
         events: EventEngine,
+        snapshots: Arc<Snapshots>,
     ) -> Self {
         Publisher {
             server,
@@ -58,6 +61,7 @@ impl Publisher {
             head,
             counters,
             events,
+            snapshots,
             topic: String::new(),
             complained: None,
             uncomplained: 0,
@@ -67,6 +71,7 @@ impl Publisher {
     /// Publishes under the most specific type. The timer stays here: each process has its own.
     pub(super) fn handle_event(&mut self, event: &Event) {
         if *event == Event::Timer {
+            self.snapshots.sweep(Instant::now());
             return;
         }
         self.topic.clear();

@@ -1,7 +1,7 @@
 //! Which function does what, and in which lane.
 
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ const SNAPSHOT: &str = "snapshot";
 /// How long a snapshot waits for its turn on the event engine's thread: as long as its caller does by default.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Registers all functions, for a server of such frames.
+/// Registers all functions.
 pub(super) fn register(
     builder: RpcServerBuilder,
     main: &MainEngine,
     head: &Arc<Head>,
     sent: &Arc<Sent>,
-    max_frame_bytes: u32,
+    snapshots: &Arc<Snapshots>,
 ) -> RpcServerBuilder {
     let builder = register_requests(builder, main, sent);
     let builder = register_single_records(builder, main);
     let builder = register_lists(builder, main);
-    let builder = register_snapshots(builder, main, head, max_frame_bytes);
+    let builder = register_snapshots(builder, main, head, snapshots);
     let (history, gateways) = (main.clone(), main.clone());
     let (books, head_of_lookup, sent) = (main.clone(), Arc::clone(head), Arc::clone(sent));
     builder
@@ -137,11 +137,10 @@ fn register_snapshots(
     builder: RpcServerBuilder,
     main: &MainEngine,
     head: &Arc<Head>,
-    max_frame_bytes: u32,
+    snapshots: &Arc<Snapshots>,
 ) -> RpcServerBuilder {
     let (main, head) = (main.clone(), Arc::clone(head));
-    let taken = Arc::new(Snapshots::new(max_frame_bytes));
-    let kept = Arc::clone(&taken);
+    let (taken, kept) = (Arc::clone(snapshots), Arc::clone(snapshots));
     builder
         .register_on(SNAPSHOT, functions::SNAPSHOT, move |most_bytes| {
             let moment = moment(&main, &head)?;
@@ -172,12 +171,9 @@ fn moment(main: &MainEngine, head: &Arc<Head>) -> FunctionResult<Moment> {
 /// An order or a quote of this reference that has been reported.
 fn in_books(main: &MainEngine, reference: &str) -> Option<Found> {
     let oms = main.oms();
-    let order = oms.orders().into_iter().find(|order| order.reference == reference);
-    let quote = || oms.quotes().into_iter().find(|quote| quote.reference == reference);
-    order
-        .map(|order| order.vt_orderid())
-        .or_else(|| quote().map(|quote| quote.vt_quoteid()))
-        .map(|id| Found::InBooks(id.to_string()))
+    let order = oms.find_order(|order| order.reference == reference).map(|order| order.vt_orderid());
+    let quote = || oms.find_quote(|quote| quote.reference == reference).map(|quote| quote.vt_quoteid());
+    order.or_else(quote).map(Found::InBooks)
 }
 
 const NOT_STARTED: &str = "the service is starting";

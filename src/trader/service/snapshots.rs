@@ -18,6 +18,8 @@ use crate::trader::{Event, OmsEngine};
 pub(super) struct Moment {
     pub(super) epoch: u64,
     pub(super) position: u64,
+    /// Records that the books had to forget.
+    pub(super) forgotten: u64,
     pub(super) records: Vec<Event>,
 }
 
@@ -59,7 +61,7 @@ impl Moment {
         let records = records.chain(oms.orders().into_iter().map(Event::from));
         let records = records.chain(oms.trades().into_iter().map(Event::from));
         let records = records.chain(oms.quotes().into_iter().map(Event::from)).collect();
-        Moment { epoch, position, records }
+        Moment { epoch, position, forgotten: oms.forgotten(), records }
     }
 
     fn page(&self, snapshot: u64, at: usize, limits: Limits) -> SnapshotPage {
@@ -90,6 +92,7 @@ impl Moment {
             at: at as u64,
             next: (!is_last).then_some(next as u64),
             left_out,
+            forgotten: self.forgotten,
             records,
         }
     }
@@ -120,7 +123,7 @@ impl Snapshots {
     ) -> Result<SnapshotPage, String> {
         let limits = self.limits(most_bytes);
         let mut kept = self.lock();
-        kept.moments.retain(|_, waiting| now.saturating_duration_since(waiting.asked) < PATIENCE);
+        let _abandoned = kept.take_abandoned(now);
         let (id, is_full) = (kept.next_id, kept.moments.len() >= MOST_KEPT);
         kept.next_id += 1;
         drop(kept);
@@ -132,6 +135,12 @@ impl Snapshots {
             self.lock().moments.insert(id, Waiting { moment, asked: now });
         }
         Ok(page)
+    }
+
+    /// Drops the snapshots that nobody asks for any more; another time if they are being looked at.
+    pub(super) fn sweep(&self, now: Instant) {
+        let abandoned = self.kept.try_lock().map(|mut kept| kept.take_abandoned(now));
+        drop(abandoned); // Not under the lock: they may be large.
     }
 
     /// Another page. `None`: there is no such snapshot, or not any more, or no such page.
@@ -161,6 +170,15 @@ impl Snapshots {
     }
 }
 
+impl Kept {
+    fn take_abandoned(&mut self, now: Instant) -> Vec<Waiting> {
+        let is_abandoned = |waiting: &Waiting| now.saturating_duration_since(waiting.asked) >= PATIENCE;
+        let ids = self.moments.iter().filter(|(_, waiting)| is_abandoned(waiting)).map(|(id, _)| *id);
+        let ids: Vec<u64> = ids.collect();
+        ids.into_iter().filter_map(|id| self.moments.remove(&id)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +191,7 @@ mod tests {
     }
 
     fn moment(records: impl IntoIterator<Item = Event>) -> Moment {
-        Moment { epoch: 7, position: 9, records: records.into_iter().collect() }
+        Moment { epoch: 7, position: 9, forgotten: 5, records: records.into_iter().collect() }
     }
 
     /// All pages of a snapshot, asked for in their order.
@@ -195,6 +213,7 @@ mod tests {
         let mut at = 0;
         for page in &pages {
             assert_eq!((page.epoch, page.position, page.at, page.left_out), (7, 9, at, 0));
+            assert_eq!(page.forgotten, 5);
             assert!(serialized_size(page).unwrap() < FRAME as usize / 2);
             at += page.records.len() as u64;
         }
@@ -231,6 +250,17 @@ mod tests {
         let all: Vec<usize> = pages.iter().map(|page| page.records.len()).collect();
         assert_eq!(all, [1, 2], "one that is larger than a page is alone in it");
         assert_eq!(pages.iter().map(|page| page.left_out).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn snapshot_that_nobody_asks_for_is_swept_also_when_nobody_comes() {
+        let (snapshots, now) = (Snapshots::new(FRAME), Instant::now());
+        let page = snapshots.begin(now, moment((0..100).map(trade)), u32::MAX).unwrap();
+        snapshots.sweep(now + PATIENCE - Duration::from_millis(1));
+        assert_eq!(snapshots.lock().moments.len(), 1);
+        snapshots.sweep(now + PATIENCE);
+        assert!(snapshots.lock().moments.is_empty());
+        assert_eq!(snapshots.page(now, page.snapshot, page.next.unwrap(), u32::MAX), None);
     }
 
     #[test]
