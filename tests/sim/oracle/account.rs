@@ -152,7 +152,8 @@ impl Account {
             Event::Other(EventKind::Position(position)) => self.advance(oracle, *position, 0, "a position"),
             Event::Other(EventKind::Connection(event)) => {
                 (self.in_force, self.is_live) = (false, false);
-                (self.skipped, self.lost_from) = (None, None);
+                // What a gap has begun to count goes on over connections: nothing of it is replayed any more.
+                self.skipped = None;
                 self.snapshots.interrupted();
                 if let ConnectionEvent::Connected { epoch, .. } = **event {
                     // Until the first account is open, the last epoch met is the one that counts.
