@@ -25,7 +25,7 @@ use super::numbered::Numbered;
 use super::port::{BoxedPort, Outlook, Readiness};
 use super::resolver::Resolver;
 use super::socket::Keepalive;
-use super::Address;
+use super::{Address, Conns};
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
 use accept::Listener;
@@ -44,10 +44,9 @@ pub(crate) struct Driver {
     touched: Vec<usize>,
     listeners: Vec<Listener>,
     tokens: Numbered<Token, Owner>,
-    by_conn: Numbered<DialKey, Token>,
     next_token: usize,
     ready: Ready,
-    /// Empty before the first read.
+    /// Empty before the first read, and no larger than reads have been.
     buffer: Vec<u8>,
     read_bytes: usize,
     dials: Dials,
@@ -61,6 +60,8 @@ pub(crate) struct Driver {
 struct Slot {
     port: BoxedPort,
     addresses: Vec<Address>,
+    /// Its connections' tokens.
+    tokens: Conns<Token>,
     /// What the port said when it was last looked at.
     outlook: Cell<Outlook>,
 }
@@ -93,6 +94,8 @@ const WAKER: Token = Token(0);
 const EVENTS_PER_TURN: usize = 256;
 /// What one connection may bring in before others have their turn.
 const READS_PER_TURN: usize = 4;
+/// Read at once until that was too little once: handshakes and small requests need no more.
+const FIRST_READ_BYTES: usize = 4 * 1024;
 
 impl Driver {
     /// A poll loop with nothing to drive.
@@ -108,7 +111,6 @@ impl Driver {
             touched: Vec::new(),
             listeners: Vec::new(),
             tokens: Numbered::default(),
-            by_conn: Numbered::default(),
             next_token: 1,
             ready: Ready::default(),
             buffer: Vec::new(),
@@ -134,7 +136,7 @@ impl Driver {
     /// Drives one more port, which dials these addresses.
     pub(crate) fn add(&mut self, port: BoxedPort, addresses: Vec<Address>) -> usize {
         let outlook = Cell::new(port.outlook());
-        let slot = Some(Slot { port, addresses, outlook });
+        let slot = Some(Slot { port, addresses, tokens: Conns::default(), outlook });
         match self.ports.iter().position(Option::is_none) {
             Some(free) => {
                 self.ports[free] = slot;
@@ -154,6 +156,10 @@ impl Driver {
 
     fn port(&self, index: usize) -> Option<&BoxedPort> {
         self.ports.get(index)?.as_ref().map(|slot| &slot.port)
+    }
+
+    fn slot_mut(&mut self, index: usize) -> Option<&mut Slot> {
+        self.ports.get_mut(index)?.as_mut()
     }
 
     /// Those that somebody has had, or that have a timer due.
@@ -301,7 +307,9 @@ impl Driver {
             }
         }
         self.tokens.insert(token, Owner::Conn(key));
-        self.by_conn.insert(key, token);
+        if let Some(slot) = self.slot_mut(key.port) {
+            slot.tokens.insert(key.conn, token);
+        }
         // What came before it was registered here causes no event of its own.
         self.adopt(key, stream, false);
     }
@@ -315,8 +323,9 @@ impl Driver {
 
     /// Reads from every connection in the next turn, whatever has been announced.
     pub(crate) fn look_at_everything(&mut self) {
-        for key in self.by_conn.keys() {
-            self.ready.push(*key, true);
+        for (port, slot) in self.ports.iter().enumerate() {
+            let conns = slot.iter().flat_map(|slot| slot.tokens.ids());
+            conns.for_each(|conn| self.ready.push(DialKey { port, conn }, true));
         }
     }
 
@@ -325,7 +334,7 @@ impl Driver {
             return;
         }
         if self.buffer.is_empty() {
-            self.buffer = std::vec![0; self.read_bytes];
+            self.buffer = std::vec![0; self.read_bytes.min(FIRST_READ_BYTES)];
         }
         for _ in 0..self.ready.len() {
             let Some((key, closed)) = self.ready.pop() else { break };
@@ -335,6 +344,10 @@ impl Driver {
                 readiness = slot.port.read(key.conn, closed, &mut self.buffer);
                 if readiness == Readiness::Done {
                     break;
+                }
+                if !closed {
+                    // It was full: from here on more is read at once.
+                    self.buffer.resize(self.read_bytes, 0);
                 }
             }
             if readiness == Readiness::More {
@@ -374,7 +387,7 @@ impl Driver {
     fn close(&mut self, key: DialKey) {
         self.dials.forget(key);
         self.resolving.retain(|_, resolving| *resolving != key);
-        if let Some(token) = self.by_conn.remove(&key) {
+        if let Some(token) = self.slot_mut(key.port).and_then(|slot| slot.tokens.remove(&key.conn)) {
             self.tokens.remove(&token);
         }
         // The descriptor leaves the poll with its last handle; a thread that is writing may hold one for a moment.

@@ -18,6 +18,7 @@
 mod address;
 mod bare;
 mod clock;
+mod conns;
 mod dial;
 mod driver;
 mod entropy;
@@ -39,6 +40,7 @@ use std::string::String;
 
 pub use address::{Address, AddressError, ToAddress};
 pub(crate) use clock::Clock;
+pub(crate) use conns::Conns;
 pub(crate) use driver::{Command, Driver, Shared};
 pub(crate) use entropy::{random_bytes, random_u64};
 pub(crate) use numbered::Numbered;

@@ -12,8 +12,7 @@ use std::vec::Vec;
 use mio::net::TcpStream;
 
 use super::flood::Flood;
-use super::numbered::Numbered;
-use super::Shared;
+use super::{Conns, Shared};
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
 pub(crate) use driven::{BoxedPort, Outlook, Readiness};
@@ -54,7 +53,7 @@ type Guard<'a, H> = MutexGuard<'a, State<<H as Handler>::Machine, <H as Handler>
 
 pub(crate) struct State<M, J> {
     pub(crate) machine: M,
-    conns: Numbered<ConnId, Conn>,
+    conns: Conns<Conn>,
     /// Connections with something to write, waiting for the flusher.
     backlog: VecDeque<ConnId>,
     /// Somebody is working the backlog off.
@@ -128,7 +127,7 @@ impl<H: Handler> Port<H> {
     pub(crate) fn new(handler: H, machine: H::Machine, shared: Arc<Shared>) -> Arc<Self> {
         let state = State {
             machine,
-            conns: Numbered::default(),
+            conns: Conns::default(),
             backlog: VecDeque::new(),
             flushing: false,
             deferred: VecDeque::new(),
