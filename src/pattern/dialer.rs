@@ -17,13 +17,14 @@ mod role;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use alloc::sync::Arc;
 pub use event::{Cause, ConnectionEvent, DialError};
 pub(crate) use role::{ClientRole, Lag};
 
 use super::{Action, Buffers, ConnId};
 use crate::session::reconnect::{Backoff, Random, Reconnect};
 use crate::session::{CloseReason, Limits, Session, Side};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::{ByeCode, Frame, Hello, Role, SessionId, Welcome};
 
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(crate) struct Dialer {
     role: Role,
     session_id: SessionId,
     stream: Box<str>,
-    limits: Limits,
+    limits: Arc<Limits>,
     backoff: Backoff,
     random: Random,
     addresses: usize,
@@ -89,7 +90,7 @@ impl Dialer {
             role: setup.role,
             session_id: setup.session_id,
             stream: setup.stream,
-            limits,
+            limits: Arc::new(limits),
             backoff: Backoff::new(setup.reconnect),
             random: Random::new(setup.seed),
             addresses: setup.addresses,
@@ -227,8 +228,7 @@ impl Dialer {
     fn handle_welcome(&mut self, now: Instant, welcome: Welcome) {
         let Stage::Open { session, .. } = &mut self.stage else { return };
         session.establish(now, welcome.max_frame.max(crate::wire::HANDSHAKE_MAX_FRAME));
-        let interval = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms));
-        session.expect_heartbeats_every(interval, self.limits.heartbeat_timeout);
+        session.expect_heartbeats_every(welcome.heartbeat_interval_ms);
         self.epoch = Some(welcome.epoch);
         self.note(ConnectionEvent::Connected { address: self.address, epoch: welcome.epoch });
     }

@@ -33,9 +33,9 @@ pub(crate) struct Follower {
     /// The set as the client sent it; complete once `follow` is decided.
     pub(crate) set: PrefixSet,
     /// The set that a handshake is sending, until it is complete. While it is there, nothing is written.
-    pub(crate) incoming: Option<PrefixSet>,
+    pub(crate) incoming: Option<Box<PrefixSet>>,
     /// Prefixes whose newest messages are wanted with the next answer.
-    pub(crate) marked: PrefixSet,
+    pub(crate) marked: Option<Box<PrefixSet>>,
     follow: Follow,
     /// The position and the slot at which the account began.
     account_start: (u64, Slot),
@@ -46,7 +46,7 @@ pub(crate) struct Follower {
     /// Subscribed frames to come, in the order of their places.
     acks: VecDeque<Ack>,
     /// Those that were written: they may be lost on their way, and with them the client's knowledge of its set.
-    answered: VecDeque<Ack>,
+    answered: VecDeque<Answer>,
     /// Everything matching below this sequence number precedes whatever is queued next. Invariant: never below a
     /// position that was told to the peer.
     reached: u64,
@@ -65,9 +65,9 @@ pub(crate) struct Follower {
     pub(crate) snapshot_messages: u64,
 }
 
-/// A Subscribed frame that is to be written when the stream gets to its place.
-#[derive(Debug)]
-struct Ack {
+/// A Subscribed frame. Each subscriber remembers one at least, for as long as it is there.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
     ticket: u64,
     /// The head of the stream when the set came into force.
     position: u64,
@@ -75,6 +75,12 @@ struct Ack {
     slot: Slot,
     /// What had matched in the account until then.
     matched: u64,
+}
+
+/// One that is to be written when the stream gets to its place.
+#[derive(Debug)]
+struct Ack {
+    answer: Answer,
     /// Places dropped that lie behind this one and before the next.
     dropped_after: u64,
     /// What is to be written in its place before it.
@@ -89,9 +95,19 @@ enum Follow {
     /// `kept` on may have to be written again: a chunk is out that begins there, and when it is written whole all
     /// below `until` has been sent.
     Everything { next: Slot, kept: Slot, until: u64 },
-    /// A set of prefixes: the slots of what matched, oldest first (written, in a chunk, pending), and how many were
-    /// dropped before the first ack. What was written is remembered while the log has it: it may be lost on its way.
-    Matched { written: VecDeque<Slot>, taken: VecDeque<Slot>, pending: VecDeque<Slot>, dropped: u64 },
+    /// A set of prefixes. Whoever has been sent nothing has no places; where any were given up there are.
+    Matched(Option<Box<Places>>),
+}
+
+/// The slots of what matched, oldest first. What was written is remembered while the log has it: it may be lost on its way.
+#[derive(Debug, Default)]
+struct Places {
+    written: VecDeque<Slot>,
+    /// In a chunk.
+    taken: VecDeque<Slot>,
+    pending: VecDeque<Slot>,
+    /// How many were dropped before the first ack.
+    dropped: u64,
 }
 
 impl Follower {
@@ -99,8 +115,8 @@ impl Follower {
         Follower {
             stream,
             set: PrefixSet::default(),
-            incoming: Some(PrefixSet::default()),
-            marked: PrefixSet::default(),
+            incoming: Some(Box::default()),
+            marked: None,
             follow: Follow::Nothing,
             account_start: (0, 0),
             replays: false,
@@ -134,7 +150,8 @@ impl Follower {
             let pending: VecDeque<Slot> =
                 (slot..log.next_slot()).filter(|slot| matches_frame(&self.set, log, *slot)).collect();
             self.account_matched = pending.len() as u64;
-            Follow::Matched { written: VecDeque::new(), taken: VecDeque::new(), pending, dropped: 0 }
+            let places = (!pending.is_empty()).then(|| Box::new(Places { pending, ..Places::default() }));
+            Follow::Matched(places)
         };
     }
 
@@ -148,9 +165,9 @@ impl Follower {
         }
         let given_up = self.given_up_below();
         // The answers that it may not have come again, each in its place.
-        self.answered.retain(|ack| ack.position >= next_seq);
-        self.answered.append(&mut self.acks);
-        core::mem::swap(&mut self.answered, &mut self.acks);
+        let again = self.answered.drain(..).filter(|answer| answer.position >= next_seq);
+        let again = again.map(|answer| Ack { answer, dropped_after: 0, snapshot: None });
+        self.acks = again.chain(self.acks.drain(..)).collect();
         match &mut self.follow {
             Follow::Nothing => return None,
             Follow::Everything { next, kept, .. } => {
@@ -161,15 +178,17 @@ impl Follower {
                 *next = start_slot + accounted;
                 *kept = *next;
             }
-            Follow::Matched { written, taken, pending, dropped } => {
+            Follow::Matched(places) => {
+                let Places { written, taken, pending, .. } =
+                    places.take().map_or_else(Places::default, |at| *at);
                 // Places behind these were given up. A gap names the stretch in which messages are missing, so those
                 // before them go with them.
-                let unsure = written.drain(..).chain(taken.drain(..));
+                let unsure = written.into_iter().chain(taken);
                 let unsure = unsure
                     .filter(|slot| *slot >= given_up || log.seq(*slot).is_some_and(|seq| seq < next_seq));
                 let mut received = VecDeque::new();
                 let mut missing = VecDeque::new();
-                for slot in unsure.chain(pending.drain(..)) {
+                for slot in unsure.chain(pending) {
                     match log.seq(slot) {
                         Some(seq) if seq < next_seq => received.push_back(slot),
                         Some(_) => missing.push_back(slot),
@@ -181,13 +200,17 @@ impl Follower {
                 let mut until = self.account_matched;
                 let mut behind = missing.len();
                 for ack in self.acks.iter_mut().rev() {
-                    let first = missing.partition_point(|slot| *slot < ack.slot);
+                    let first = missing.partition_point(|slot| *slot < ack.answer.slot);
                     ack.dropped_after =
-                        until.checked_sub(ack.matched)?.checked_sub((behind - first) as u64)?;
-                    (until, behind) = (ack.matched, first);
+                        until.checked_sub(ack.answer.matched)?.checked_sub((behind - first) as u64)?;
+                    (until, behind) = (ack.answer.matched, first);
                 }
                 let lost = until.checked_sub(accounted)?.checked_sub(behind as u64)?;
-                (*written, *pending, *dropped) = (received, missing, lost);
+                let given_up = lost > 0 || self.acks.iter().any(|ack| ack.dropped_after > 0);
+                if given_up || !received.is_empty() || !missing.is_empty() {
+                    let (written, taken, pending) = (received, VecDeque::new(), missing);
+                    *places = Some(Box::new(Places { written, taken, pending, dropped: lost }));
+                }
             }
         }
         self.replays = true;
@@ -197,14 +220,14 @@ impl Follower {
 
     /// The slot below which places that were pending have been given up; 0 if none were.
     fn given_up_below(&self) -> Slot {
-        let Follow::Matched { dropped, .. } = &self.follow else { return 0 };
+        let Follow::Matched(Some(places)) = &self.follow else { return 0 };
         let last = self.acks.iter().rposition(|ack| ack.dropped_after > 0).map(|index| index + 1);
-        let last = last.or((*dropped > 0).then_some(0));
-        last.map_or(0, |next| self.acks.get(next).map_or(Slot::MAX, |ack| ack.slot))
+        let last = last.or((places.dropped > 0).then_some(0));
+        last.map_or(0, |next| self.acks.get(next).map_or(Slot::MAX, |ack| ack.answer.slot))
     }
 
     /// The connection is gone: a set that was on its way is forgotten. Returns it.
-    pub(crate) fn detach(&mut self) -> Option<PrefixSet> {
+    pub(crate) fn detach(&mut self) -> Option<Box<PrefixSet>> {
         self.incoming.take()
     }
 
@@ -228,15 +251,21 @@ impl Follower {
     }
 
     fn acknowledge_at(&mut self, ticket: u64, position: u64, slot: Slot) {
-        let marked = core::mem::take(&mut self.marked);
-        let snapshot = (!marked.is_empty()).then(|| Box::new(Snapshot::new(marked)));
+        let snapshot = self.marked.take().map(|marked| Box::new(Snapshot::new(*marked)));
         let matched = self.account_matched;
-        self.acks.push_back(Ack { ticket, position, slot, matched, dropped_after: 0, snapshot });
+        let answer = Answer { ticket, position, slot, matched };
+        if self.acks.is_empty() {
+            // The rule is one at a time.
+            self.acks.reserve_exact(1);
+        }
+        self.acks.push_back(Ack { answer, dropped_after: 0, snapshot });
     }
 
     /// The connection is gone, and with it the snapshots that it was to bring.
     pub(crate) fn forget_snapshots(&mut self, budget: &mut Budget) {
-        budget.release_set(&core::mem::take(&mut self.marked));
+        if let Some(marked) = self.marked.take() {
+            budget.release_set(&marked);
+        }
         for snapshot in self.acks.iter_mut().filter_map(|ack| ack.snapshot.take()) {
             budget.release_set(snapshot.set());
         }
@@ -247,14 +276,17 @@ impl Follower {
         match &self.follow {
             Follow::Nothing => None,
             Follow::Everything { kept, .. } => Some(*kept).filter(|kept| *kept < log.next_slot()),
-            Follow::Matched { taken, pending, .. } => taken.front().or(pending.front()).copied(),
+            Follow::Matched(places) => {
+                let places = places.as_ref()?;
+                places.taken.front().or(places.pending.front()).copied()
+            }
         }
     }
 
     /// Places of what is still to be written.
     pub(crate) fn pending(&self) -> u64 {
         match &self.follow {
-            Follow::Matched { taken, pending, .. } => (taken.len() + pending.len()) as u64,
+            Follow::Matched(Some(places)) => (places.taken.len() + places.pending.len()) as u64,
             _ => 0,
         }
     }
@@ -262,7 +294,8 @@ impl Follower {
     /// A publication matched. `scarce`: memory for places is to be taken sparingly. Returns by how many places it grew.
     pub(crate) fn handle_match(&mut self, slot: Slot, log: &Log, scarce: bool) -> i64 {
         let before = self.positions();
-        let Follow::Matched { written, pending, dropped, .. } = &mut self.follow else { return 0 };
+        let Follow::Matched(places) = &mut self.follow else { return 0 };
+        let Places { written, pending, dropped, .. } = &mut **places.get_or_insert_default();
         while written.front().is_some_and(|slot| *slot < log.first_slot()) {
             written.pop_front();
         }
@@ -279,7 +312,8 @@ impl Follower {
     /// the budget of all places together is used up. Returns by how many places the memory of places grew.
     pub(crate) fn drop_older_half(&mut self, loses_nothing: bool) -> i64 {
         let before = self.positions();
-        if let Follow::Matched { written, pending, dropped, .. } = &mut self.follow {
+        if let Follow::Matched(Some(places)) = &mut self.follow {
+            let Places { written, pending, dropped, .. } = &mut **places;
             if !written.is_empty() || loses_nothing {
                 *written = VecDeque::new();
             } else if let Some(&middle) = pending.get(pending.len() / 2) {
@@ -298,7 +332,8 @@ impl Follower {
     /// Gives the memory back that no place stands in. Returns by how many places the memory of places grew.
     pub(crate) fn shrink(&mut self) -> i64 {
         let before = self.positions();
-        if let Follow::Matched { written, taken, pending, .. } = &mut self.follow {
+        if let Follow::Matched(Some(places)) = &mut self.follow {
+            let Places { written, taken, pending, .. } = &mut **places;
             [written, taken, pending].into_iter().for_each(VecDeque::shrink_to_fit);
         }
         grown(before, self.positions())
@@ -307,8 +342,8 @@ impl Follower {
     /// Places that there is memory for, beside the few that each subscriber may have.
     pub(crate) fn positions(&self) -> u64 {
         match &self.follow {
-            Follow::Matched { written, taken, pending, .. } => {
-                [written, taken, pending].into_iter().map(beyond_few).sum()
+            Follow::Matched(Some(places)) => {
+                [&places.written, &places.taken, &places.pending].into_iter().map(beyond_few).sum()
             }
             _ => 0,
         }
@@ -335,7 +370,9 @@ impl Follower {
                 || match &self.follow {
                     Follow::Nothing => false,
                     Follow::Everything { next, .. } => *next < log.next_slot(),
-                    Follow::Matched { pending, dropped, .. } => !pending.is_empty() || *dropped > 0,
+                    Follow::Matched(places) => {
+                        places.as_ref().is_some_and(|places| !places.pending.is_empty() || places.dropped > 0)
+                    }
                 })
     }
 
@@ -369,8 +406,8 @@ impl Follower {
         let before = self.positions();
         let resume = self.resume_slot(log, policy);
         self.replays = false;
-        if let Follow::Matched { pending, dropped, .. } = &mut self.follow {
-            drop_lapped(pending, dropped, &mut self.acks, resume);
+        if let Follow::Matched(Some(places)) = &mut self.follow {
+            drop_lapped(&mut places.pending, &mut places.dropped, &mut self.acks, resume);
         }
         let mut is_all = false;
         while session.control_len() < MOST_RENDERED {
@@ -378,17 +415,18 @@ impl Follower {
             let lost = match &mut self.follow {
                 Follow::Nothing => 0,
                 Follow::Everything { next, kept, .. } => {
-                    let until = ack.map_or(resume, |ack| resume.min(ack.slot));
+                    let until = ack.map_or(resume, |ack| resume.min(ack.answer.slot));
                     let lost = until.saturating_sub(*next);
                     *next += lost;
                     *kept = *next;
                     lost
                 }
-                Follow::Matched { dropped, .. } => core::mem::take(dropped),
+                Follow::Matched(None) => 0,
+                Follow::Matched(Some(places)) => core::mem::take(&mut places.dropped),
             };
             let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(head);
             if lost > 0 {
-                let after = self.acks.front().map_or(next, |ack| next.min(ack.position));
+                let after = self.acks.front().map_or(next, |ack| next.min(ack.answer.position));
                 session.send_control(&Frame::Gap(Gap {
                     before: self.reached,
                     after,
@@ -396,16 +434,16 @@ impl Follower {
                 }));
                 self.reached = after;
                 self.lost += lost;
-                if let Follow::Matched { written, .. } = &mut self.follow {
+                if let Follow::Matched(Some(places)) = &mut self.follow {
                     // Should the gap be lost on its way, what was written before it goes with it.
-                    written.clear();
+                    places.written.clear();
                 }
             }
-            let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) else {
+            let Some(ack) = self.acks.front_mut().filter(|ack| ack.answer.position <= next) else {
                 is_all = true;
                 break;
             };
-            if ack.snapshot.as_mut().is_some_and(|snapshot| snapshot.seek(last, ack.position)) {
+            if ack.snapshot.as_mut().is_some_and(|snapshot| snapshot.seek(last, ack.answer.position)) {
                 // The snapshot comes first, and more of it than has been written.
                 is_all = true;
                 break;
@@ -414,13 +452,18 @@ impl Follower {
             if let Some(snapshot) = ack.snapshot.take() {
                 budget.release_set(snapshot.set());
             }
-            self.reached = ack.position;
-            session
-                .send_control(&Frame::Subscribed(Subscribed { ticket: ack.ticket, position: ack.position }));
-            if let Follow::Matched { dropped, .. } = &mut self.follow {
-                *dropped = ack.dropped_after;
+            self.reached = ack.answer.position;
+            session.send_control(&Frame::Subscribed(Subscribed {
+                ticket: ack.answer.ticket,
+                position: ack.answer.position,
+            }));
+            if let Follow::Matched(Some(places)) = &mut self.follow {
+                places.dropped = ack.dropped_after;
             }
-            self.answered.push_back(Ack { dropped_after: 0, ..ack });
+            if self.answered.is_empty() {
+                self.answered.reserve_exact(1);
+            }
+            self.answered.push_back(ack.answer);
             if self.answered.len() > MOST_ANSWERED {
                 self.answered.pop_front();
             }
@@ -440,11 +483,11 @@ impl Follower {
         let lapped = match &self.follow {
             Follow::Nothing => false,
             Follow::Everything { next, .. } => *next < log.first_slot(),
-            Follow::Matched { pending, dropped, .. } => {
-                *dropped > 0
+            Follow::Matched(places) => places.as_ref().is_some_and(|places| {
+                places.dropped > 0
                     || self.acks.iter().any(|ack| ack.dropped_after > 0)
-                    || pending.front().is_some_and(|slot| *slot < log.first_slot())
-            }
+                    || places.pending.front().is_some_and(|slot| *slot < log.first_slot())
+            }),
         };
         match (lapped, policy, &self.follow) {
             (false, ..) => 0,
@@ -452,9 +495,9 @@ impl Follower {
             _ if self.replays => log.first_slot(),
             (_, SlowPolicy::Block, _) => log.first_slot(),
             (_, SlowPolicy::SkipToOldest, _) => log.recovery_slot(),
-            (_, SlowPolicy::SkipToNewest, Follow::Matched { pending, .. }) => {
+            (_, SlowPolicy::SkipToNewest, Follow::Matched(Some(places))) => {
                 // What others were sent since may have pushed even that one out.
-                pending.back().copied().unwrap_or(log.next_slot()).max(log.first_slot())
+                places.pending.back().copied().unwrap_or(log.next_slot()).max(log.first_slot())
             }
             (_, SlowPolicy::SkipToNewest, _) => log.next_slot().saturating_sub(1),
         }
@@ -477,7 +520,7 @@ impl Follower {
         match &self.follow {
             Follow::Nothing => None,
             Follow::Everything { next, .. } => Some(*next).filter(|next| *next < log.next_slot()),
-            Follow::Matched { pending, .. } => pending.front().copied(),
+            Follow::Matched(places) => places.as_ref()?.pending.front().copied(),
         }
     }
 
@@ -488,13 +531,13 @@ impl Follower {
             return;
         }
         let next = self.next_pending(log).and_then(|slot| log.seq(slot)).unwrap_or(u64::MAX);
-        if let Some(ack) = self.acks.front_mut().filter(|ack| ack.position <= next) {
+        if let Some(ack) = self.acks.front_mut().filter(|ack| ack.answer.position <= next) {
             if let Some(snapshot) = &mut ack.snapshot {
-                snapshot.take(chunk, last, ack.position);
+                snapshot.take(chunk, last, ack.answer.position);
             }
             return;
         }
-        let bound = self.acks.front().map_or(u64::MAX, |ack| ack.position);
+        let bound = self.acks.front().map_or(u64::MAX, |ack| ack.answer.position);
         match &mut self.follow {
             Follow::Nothing => {}
             Follow::Everything { next, kept, until } => {
@@ -516,7 +559,9 @@ impl Follower {
                 }
                 *until = (*next > *kept).then(|| log.seq(*next - 1)).flatten().map_or(0, |seq| seq + 1);
             }
-            Follow::Matched { taken, pending, .. } => {
+            Follow::Matched(None) => {}
+            Follow::Matched(Some(places)) => {
+                let Places { taken, pending, .. } = &mut **places;
                 while let Some(&slot) = pending.front() {
                     let reached = log.seq(slot).is_none_or(|seq| seq >= bound);
                     let Some(frame) = log.frame(slot).filter(|_| !reached) else { break };
@@ -568,7 +613,9 @@ impl Follower {
                 *next -= untouched;
                 (*kept, *until) = (*next, 0);
             }
-            Follow::Matched { written, taken, pending, dropped } => {
+            Follow::Matched(None) => {}
+            Follow::Matched(Some(places)) => {
+                let Places { written, taken, pending, dropped } = &mut **places;
                 written.extend(taken.drain(..done));
                 if *dropped > 0 {
                     // While the chunk was out, places behind it were given up. A gap names the stretch in which
@@ -589,8 +636,10 @@ impl Follower {
 const MOST_ANSWERED: usize = 1_024;
 /// Places or answers in each list that count against no budget: the least that a list has memory for.
 pub(crate) const FEW: usize = 4;
-/// What the lists of a subscriber take that has few places and answers.
-pub(crate) const FEW_BYTES: usize = FEW * (3 * size_of::<Slot>() + 2 * size_of::<Ack>());
+/// What the lists of a subscriber take that has few places and answers: sets that are on their way included.
+pub(crate) const FEW_BYTES: usize = size_of::<Places>()
+    + 2 * size_of::<PrefixSet>()
+    + FEW * (3 * size_of::<Slot>() + size_of::<Ack>() + size_of::<Answer>());
 /// What an answer takes, for the budget.
 pub(crate) const ANSWER_BYTES: u64 = size_of::<Ack>() as u64;
 /// Bytes of control frames that are written down before they are sent: what more there is, waits as it is.
@@ -609,7 +658,7 @@ fn room(chunk: &Chunk) -> usize {
 fn drop_lapped(pending: &mut VecDeque<Slot>, dropped: &mut u64, acks: &mut VecDeque<Ack>, first: Slot) {
     while let Some(&slot) = pending.front().filter(|slot| **slot < first) {
         pending.pop_front();
-        match acks.partition_point(|ack| ack.slot <= slot).checked_sub(1) {
+        match acks.partition_point(|ack| ack.answer.slot <= slot).checked_sub(1) {
             Some(index) => acks[index].dropped_after += 1,
             None => *dropped += 1,
         }

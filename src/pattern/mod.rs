@@ -39,6 +39,7 @@ mod subscriber;
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::num::NonZeroU64;
 
 pub use crate::session::reconnect::{Random, Reconnect};
 pub use crate::session::{Chunk, CloseReason, LimitReached, Limits, LimitsError, StreamEnd, Violation};
@@ -59,19 +60,19 @@ pub use subscriber::{Place, SubscribeError, SubscribeOptions, Subscriber, Subscr
 
 use crate::time::Instant;
 
-/// One connection of a machine, never reused.
+/// One connection of a machine, never reused. One more than its number, so that an `Option` of it takes no more room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u64);
+pub struct ConnId(NonZeroU64);
 
 impl ConnId {
     /// The connection in `slot` in its `generation`.
     pub(crate) fn new(slot: u32, generation: u32) -> Self {
-        ConnId(u64::from(generation) << 32 | u64::from(slot))
+        ConnId(NonZeroU64::MIN.saturating_add(u64::from(generation) << 32 | u64::from(slot)))
     }
 
     /// A small number that no other living connection of the same machine has.
     pub fn slot(self) -> u32 {
-        (self.0 & 0xffff_ffff) as u32
+        ((self.0.get() - 1) & 0xffff_ffff) as u32
     }
 }
 

@@ -246,11 +246,11 @@ impl Publisher {
                 return Ok(Err(Violation::PrefixesBesideEverything));
             }
             let mut room = true;
-            if snapshot && self.last.is_some() && follower.marked.insert(prefix) {
+            if snapshot && self.last.is_some() && follower.marked.get_or_insert_default().insert(prefix) {
                 room &= budget.take_prefix(prefix);
             }
             let in_force = follower.incoming.is_none();
-            let set = follower.incoming.as_mut().unwrap_or(&mut follower.set);
+            let set = follower.incoming.as_deref_mut().unwrap_or(&mut follower.set);
             if set.insert(prefix) {
                 room &= budget.take_prefix(prefix);
                 self.stats.prefixes += 1;
@@ -298,12 +298,12 @@ impl Publisher {
             let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
             // Also where the numbers cannot be: some places may have been given up by then.
             budget.note_positions(grown(held, follower.positions()));
-            self.exchange(budget, follower, peer, set);
+            self.exchange(budget, follower, peer, *set);
             resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
             follower.acknowledge(ticket, &self.log, self.head);
             return Ok(None);
         }
-        self.exchange(budget, follower, peer, set);
+        self.exchange(budget, follower, peer, *set);
         let (position, slot) = self.replay_from(start);
         let held = follower.positions();
         follower.begin(&self.log, position, slot, ticket);

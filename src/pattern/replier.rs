@@ -159,9 +159,9 @@ pub(crate) struct Replier {
 }
 
 impl CallTable {
-    /// What a table takes that has no entry: a node, and the list of answers to be written.
+    /// What a table takes that has no entry: itself, a node, and the list of answers to be written.
     pub(super) const FIXED_BYTES: usize =
-        640 + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
+        size_of::<Self>() + 640 + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
 
     /// The table of a session that has just begun.
     pub(crate) fn new() -> Self {

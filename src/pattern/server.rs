@@ -11,7 +11,9 @@ mod machine;
 mod records;
 mod streams;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -24,7 +26,7 @@ use crate::session::{CloseReason, Limits, Session};
 use crate::time::Instant;
 use crate::wire::{ByeCode, Refusal, Role, SessionId, Status};
 pub use ceiling::MemoryCeiling;
-use records::{Known, Record};
+use records::Record;
 use streams::Streams;
 
 /// Which roles a server plays; whoever wants another one is rejected.
@@ -105,16 +107,17 @@ pub struct ServerStats {
 pub struct Server {
     roles: Roles,
     epoch: u64,
-    limits: Limits,
+    /// Every connection refers to them.
+    limits: Arc<Limits>,
     peers: Peers<Peer>,
     /// Connections in their handshake, oldest first.
     half_open: VecDeque<ConnId>,
-    /// What is known of each session that has a connection, or had one not long ago.
-    sessions: BTreeMap<SessionId, Known>,
+    /// The record of each session that has a connection, or had one not long ago.
+    sessions: BTreeMap<SessionId, RecordId>,
     /// The calls of each requester and the place of each subscriber, connected or not.
     records: Peers<Record>,
     /// Records without a connection: when they are forgotten, oldest first.
-    detached: BTreeSet<(Instant, SessionId)>,
+    detached: BTreeSet<(Instant, RecordId)>,
     /// The last moment that was handed in.
     now: Instant,
     /// When to look at which peer's timers. A peer's entry is never later than its earliest timer.
@@ -144,10 +147,8 @@ struct Peer {
     idle: bool,
     /// The moment under which it stands in `timers`.
     armed: Instant,
-    /// Whose session the role serves. Invariant: `Some` exactly while the role is decided.
-    session_id: Option<SessionId>,
     /// Why it is being closed, where its end will not say so itself.
-    ending: Option<CloseReason>,
+    ending: Option<Box<CloseReason>>,
     /// Bytes that the admission holds for its unfinished frame.
     admitted: u64,
     /// Its unfinished frame waits for room: it is not read from.
@@ -185,7 +186,7 @@ impl Server {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             stats: ServerStats::default(),
-            limits,
+            limits: Arc::new(limits),
         }
     }
 
@@ -254,13 +255,13 @@ impl Server {
             }
             if peer.session.is_established() {
                 peer.session.close(now, ByeCode::Stopped, "the server is stopping");
-                peer.ending = Some(CloseReason::ByUs);
+                peer.ending = Some(Box::new(CloseReason::ByUs));
             }
             self.part(conn);
         }
         // Nobody can come back for the others: this life ends.
-        while let Some((_, session)) = self.detached.pop_first() {
-            self.forget(session);
+        while let Some((_, record)) = self.detached.pop_first() {
+            self.forget(record);
         }
     }
 

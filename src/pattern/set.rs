@@ -24,8 +24,115 @@ pub(crate) struct PrefixSet {
     /// The empty prefix is in it: with most subscribers nothing else is, and then there is no tree.
     has_empty: bool,
     /// All others.
-    prefixes: BTreeSet<Box<str>>,
+    prefixes: Held,
     bytes: u64,
+}
+
+/// Most subscribers have a few prefixes: for these a tree would be mostly empty, and each would be an allocation.
+#[derive(Debug)]
+enum Held {
+    /// One behind the other, as they stand in frames.
+    Few(Vec<u8>),
+    Many(BTreeSet<Box<str>>),
+}
+
+/// More than these are kept in a tree.
+const FEW: usize = 8;
+
+impl Default for Held {
+    fn default() -> Self {
+        Held::Few(Vec::new())
+    }
+}
+
+impl Held {
+    /// False if it was there already.
+    fn insert(&mut self, prefix: &str) -> bool {
+        if self.contains(prefix) {
+            return false;
+        }
+        if self.len() == FEW {
+            *self = Held::Many(self.iter().map(Box::from).collect());
+        }
+        match self {
+            Held::Few(few) => {
+                few.reserve_exact(1 + prefix.len());
+                Prefixes::push(few, prefix).expect("it came out of a frame");
+                true
+            }
+            Held::Many(many) => many.insert(Box::from(prefix)),
+        }
+    }
+
+    /// False if it was not there.
+    fn remove(&mut self, prefix: &str) -> bool {
+        match self {
+            Held::Few(few) => {
+                let begin: usize =
+                    walk(few).take_while(|other| *other != prefix).map(|other| 1 + other.len()).sum();
+                if begin == few.len() {
+                    return false;
+                }
+                few.drain(begin..=begin + prefix.len());
+                few.shrink_to_fit();
+                true
+            }
+            Held::Many(many) => many.remove(prefix),
+        }
+    }
+
+    fn contains(&self, prefix: &str) -> bool {
+        match self {
+            Held::Few(few) => walk(few).any(|other| other == prefix),
+            Held::Many(many) => many.contains(prefix),
+        }
+    }
+
+    /// Whether a topic begins with one of them.
+    fn match_topic(&self, topic: &str) -> bool {
+        match self {
+            Held::Few(few) => walk(few).any(|prefix| topic.starts_with(prefix)),
+            Held::Many(many) => match_in_tree(many, topic),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Held::Few(few) => walk(few).count(),
+            Held::Many(many) => many.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let (few, many) = match self {
+            Held::Few(few) => (Some(walk(few)), None),
+            Held::Many(many) => (None, Some(many.iter().map(|prefix| &**prefix))),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+}
+
+/// The prefixes in a region that was pushed together here.
+fn walk(region: &[u8]) -> impl Iterator<Item = &str> {
+    Prefixes::from_bytes(region).expect("whole prefixes were pushed").iter()
+}
+
+/// Whether a topic begins with one of many.
+///
+/// The greatest prefix that is not above the topic is one that it begins with, or else every prefix that it begins
+/// with also begins that one: so the topic can be cut to what the two have in common, and a few steps decide.
+fn match_in_tree(prefixes: &BTreeSet<Box<str>>, topic: &str) -> bool {
+    let mut topic = topic;
+    while let Some(nearest) = prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(topic))).next_back()
+    {
+        if topic.starts_with(&**nearest) {
+            return true;
+        }
+        let common = topic.bytes().zip(nearest.bytes()).take_while(|(a, b)| a == b).count();
+        let common = (0..=common).rev().find(|end| topic.is_char_boundary(*end)).unwrap_or(0);
+        topic = &topic[..common];
+    }
+    false
 }
 
 impl PrefixSet {
@@ -34,7 +141,7 @@ impl PrefixSet {
         if prefix.is_empty() {
             return !core::mem::replace(&mut self.has_empty, true);
         }
-        let new = !self.prefixes.contains(prefix) && self.prefixes.insert(Box::from(prefix));
+        let new = self.prefixes.insert(prefix);
         self.bytes += if new { prefix.len() as u64 } else { 0 };
         new
     }
@@ -58,34 +165,13 @@ impl PrefixSet {
     }
 
     /// Whether a topic begins with one of them.
-    ///
-    /// The greatest prefix that is not above the topic is one that it begins with, or else every prefix that it begins
-    /// with also begins that one: so the topic can be cut to what the two have in common, and a few steps decide.
     pub(crate) fn matches(&self, topic: &str) -> bool {
-        if self.has_empty {
-            return true;
-        }
-        let mut topic = topic;
-        while let Some(nearest) =
-            self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(topic))).next_back()
-        {
-            if topic.starts_with(&**nearest) {
-                return true;
-            }
-            let common = topic.bytes().zip(nearest.bytes()).take_while(|(a, b)| a == b).count();
-            let common = (0..=common).rev().find(|end| topic.is_char_boundary(*end)).unwrap_or(0);
-            topic = &topic[..common];
-        }
-        false
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.has_empty || self.prefixes.match_topic(topic)
     }
 
     /// It is the empty prefix alone.
     pub(crate) fn is_everything(&self) -> bool {
-        self.has_empty && self.prefixes.is_empty()
+        self.has_empty && self.prefixes.len() == 0
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -99,7 +185,7 @@ impl PrefixSet {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         let empty = self.has_empty.then_some("");
-        empty.into_iter().chain(self.prefixes.iter().map(|prefix| &**prefix))
+        empty.into_iter().chain(self.prefixes.iter())
     }
 }
 
@@ -185,13 +271,32 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_matches_what_begins_with_one_of_it(
-            prefixes in prop::collection::vec("[abé]{0,4}", 0..8),
+            prefixes in prop::collection::vec("[abé]{0,4}", 0..2 * FEW),
             topic in "[abé]{0,6}",
         ) {
             let mut set = PrefixSet::default();
             prefixes.iter().for_each(|prefix: &String| { set.insert(prefix); });
             let expected = prefixes.iter().any(|prefix| topic.starts_with(prefix.as_str()));
             prop_assert_eq!(set.matches(&topic), expected, "{:?}", set.iter().collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_a_set_however_few_or_many_it_has(
+            steps in prop::collection::vec((any::<bool>(), "[ab]{0,4}"), 0..6 * FEW),
+        ) {
+            let (mut set, mut expected) = (PrefixSet::default(), BTreeSet::new());
+            for (adds, prefix) in steps {
+                match adds {
+                    true => prop_assert_eq!(set.insert(&prefix), expected.insert(prefix.clone())),
+                    false => prop_assert_eq!(set.remove(&prefix), expected.remove(&prefix)),
+                }
+                prop_assert_eq!(set.contains(&prefix), expected.contains(&prefix));
+                prop_assert_eq!(set.len(), expected.len());
+                prop_assert_eq!(set.bytes(), expected.iter().map(|prefix| prefix.len() as u64).sum::<u64>());
+                prop_assert_eq!(set.iter().collect::<BTreeSet<_>>(), expected.iter().map(String::as_str).collect());
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod progress;
 pub mod reconnect;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use close::{CloseReason, LimitReached, StreamEnd, Violation};
@@ -75,15 +76,21 @@ enum Phase {
 }
 
 /// One connection's state between bytes and frames.
+///
+/// A server may have many thousands of them, most of them idle: what all have in common they share, and what few need is
+/// boxed.
 #[derive(Debug)]
 pub struct Session {
     side: Side,
     phase: Phase,
+    limits: Arc<Limits>,
     deframer: Deframer,
     outbox: Outbox,
     quiet: Quiet,
     silence: Silence,
     progress: Progress,
+    /// What the server said of its heartbeats, in milliseconds.
+    announced_interval_ms: u32,
     /// A heartbeat is due and waits for its place in the stream of bytes.
     heartbeat_due: bool,
     /// Since when output waits without the kernel taking any of it.
@@ -91,34 +98,30 @@ pub struct Session {
     /// Reading is paused: no clock that judges the peer by its bytes runs.
     paused: bool,
     shutdown_asked: bool,
-    /// The last frame of an orderly close, until it is said.
-    farewell: Vec<u8>,
-    max_frame: u32,
+    /// The last frame of an orderly close, until it is said; empty before and after.
+    farewell: Box<[u8]>,
     peer_max_frame: u32,
-    not_reading_timeout: Duration,
-    linger: Duration,
 }
 
 impl Session {
     /// A connection that has just come about.
-    pub fn new(now: Instant, side: Side, limits: &Limits) -> Self {
+    pub fn new(now: Instant, side: Side, limits: &Arc<Limits>) -> Self {
         Session {
             side,
             phase: Phase::Greeting { deadline: now + limits.handshake_timeout },
+            limits: Arc::clone(limits),
             deframer: Deframer::new(),
             outbox: Outbox::default(),
-            quiet: Quiet::new(now, limits.heartbeat_interval),
-            silence: Silence::new(limits.heartbeat_timeout),
-            progress: Progress::new(limits.frame_progress_timeout),
+            quiet: Quiet::new(now),
+            silence: Silence::default(),
+            progress: Progress::default(),
+            announced_interval_ms: 0,
             heartbeat_due: false,
             stalled_since: None,
             paused: false,
             shutdown_asked: false,
-            farewell: Vec::new(),
-            max_frame: limits.max_frame_bytes,
+            farewell: Box::default(),
             peer_max_frame: HANDSHAKE_MAX_FRAME,
-            not_reading_timeout: limits.not_reading_timeout,
-            linger: limits.linger,
         }
     }
 
@@ -131,7 +134,8 @@ impl Session {
 
     /// All bytes at hand have been decoded, and perhaps whole frames were among them.
     pub fn handle_decoded(&mut self, now: Instant, frames: bool) {
-        self.progress.handle_partial(now, self.deframer.partial_len(), frames);
+        let timeout = self.limits.frame_progress_timeout;
+        self.progress.handle_partial(now, timeout, self.deframer.partial_len(), frames);
     }
 
     /// A read found nothing.
@@ -177,8 +181,9 @@ impl Session {
     }
 
     /// The server's heartbeat timeout follows from the interval that it announced: at least three of them.
-    pub fn expect_heartbeats_every(&mut self, interval: Duration, timeout: Duration) {
-        self.silence = Silence::new(timeout.max(interval.saturating_mul(3)));
+    pub fn expect_heartbeats_every(&mut self, interval_ms: u32) {
+        self.announced_interval_ms = interval_ms;
+        self.silence.handle_heard();
     }
 
     /// Reading stops until [`Session::unpause`]: the application is behind.
@@ -205,10 +210,12 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        let mut farewell = Vec::new();
         Frame::Bye { code, text: shortened(text) }
-            .encode(self.peer_max_frame, &mut self.farewell)
+            .encode(self.peer_max_frame, &mut farewell)
             .expect("a short text fits into every frame limit");
-        self.phase = Phase::Flushing { deadline: now + self.linger };
+        self.farewell = farewell.into_boxed_slice();
+        self.phase = Phase::Flushing { deadline: now + self.limits.linger };
     }
 
     /// Ends the connection over the peer's mistake or a limit: Bye as soon as a begun frame is finished, nothing else.
@@ -223,19 +230,19 @@ impl Session {
             return;
         }
         self.send_control(&Frame::Reject { code, text: shortened(text) });
-        self.phase = Phase::Flushing { deadline: now + self.linger };
+        self.phase = Phase::Flushing { deadline: now + self.limits.linger };
     }
 
     /// Begins to end the connection without a word: the peer has said Bye and listens no more.
     pub fn close_silently(&mut self, now: Instant) {
         if !self.is_closing() {
-            self.phase = Phase::Flushing { deadline: now + self.linger };
+            self.phase = Phase::Flushing { deadline: now + self.limits.linger };
         }
     }
 
     /// The role has nothing more to write: the last words of an orderly close come now.
     pub(crate) fn say_farewell(&mut self) {
-        self.outbox.control().append(&mut self.farewell);
+        self.outbox.control().extend_from_slice(&core::mem::take(&mut self.farewell));
     }
 
     // What we want now.
@@ -250,14 +257,15 @@ impl Session {
             Phase::Established => None,
         };
         let heartbeat = (self.side == Side::Server && self.is_established() && !self.heartbeat_due)
-            .then(|| (self.quiet.due(), Timer::Heartbeat));
+            .then(|| (self.quiet.due(self.limits.heartbeat_interval), Timer::Heartbeat));
         let silence = self
             .silence
-            .deadline()
+            .deadline(self.silence_timeout())
             .filter(|_| self.side == Side::Client && self.is_established())
             .map(|at| (at, Timer::Silence));
         let progress = self.progress.deadline().map(|at| (at, Timer::Progress));
-        let stalled = self.stalled_since.map(|since| (since + self.not_reading_timeout, Timer::NotReading));
+        let stalled =
+            self.stalled_since.map(|since| (since + self.limits.not_reading_timeout, Timer::NotReading));
         [phase, heartbeat, silence, progress, stalled].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -280,7 +288,7 @@ impl Session {
             && !self.shutdown_asked;
         if ready {
             self.shutdown_asked = true;
-            self.phase = Phase::Draining { deadline: now + self.linger };
+            self.phase = Phase::Draining { deadline: now + self.limits.linger };
         }
         ready
     }
@@ -310,6 +318,12 @@ impl Session {
 
     // Looking.
 
+    /// For how long a server may be silent.
+    fn silence_timeout(&self) -> Duration {
+        let interval = Duration::from_millis(u64::from(self.announced_interval_ms));
+        self.limits.heartbeat_timeout.max(interval.saturating_mul(3))
+    }
+
     /// A heartbeat waits to be written.
     pub(crate) fn wants_heartbeat(&self) -> bool {
         self.heartbeat_due
@@ -329,7 +343,7 @@ impl Session {
     pub fn frame_limit(&self) -> u32 {
         match self.phase {
             Phase::Greeting { .. } => HANDSHAKE_MAX_FRAME,
-            _ => self.max_frame,
+            _ => self.limits.max_frame_bytes,
         }
     }
 

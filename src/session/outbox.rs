@@ -1,13 +1,12 @@
 //! The send queue of a connection, and the chunks that a driver writes from it.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::wire;
 
 /// Bytes of the control queue that one chunk takes at most: a large set of prefixes is no reason for a large buffer.
 const CONTROL_PER_CHUNK: usize = 64 * 1024;
-/// Capacity of the control queue that is kept while it is empty: a heartbeat or an acknowledgement fits.
-const CONTROL_KEPT: usize = 64;
 
 /// Bytes for one write, lent to the driver: it writes as many of [`Chunk::bytes`] as the socket takes and hands the
 /// chunk back with that number. While it is out, no other chunk of the same connection is.
@@ -123,8 +122,8 @@ pub(crate) struct Outbox {
     control: Vec<u8>,
     /// Bytes of `control` that have been written.
     control_done: usize,
-    /// The tail of a begun frame.
-    rest: Option<Chunk>,
+    /// The tail of a begun frame: few connections have one at a time.
+    rest: Option<Box<Chunk>>,
     /// A chunk is with the driver.
     lent: bool,
 }
@@ -147,7 +146,7 @@ impl Outbox {
 
     /// Bytes of memory that the begun frame takes here.
     pub(crate) fn rest_memory(&self) -> usize {
-        self.rest.as_ref().map_or(0, Chunk::memory)
+        self.rest.as_ref().map_or(0, |rest| rest.memory())
     }
 
     pub(crate) fn is_lent(&self) -> bool {
@@ -162,7 +161,7 @@ impl Outbox {
         }
         self.lent = true;
         if let Some(rest) = self.rest.take() {
-            return Ok(Taken::Rest(rest, buffer));
+            return Ok(Taken::Rest(*rest, buffer));
         }
         buffer.clear();
         let waiting = &self.control[self.control_done..];
@@ -183,8 +182,8 @@ impl Outbox {
         let reached = chunk.start + written;
         self.control_done += reached.min(chunk.control) - chunk.start.min(chunk.control);
         if self.control_done == self.control.len() {
-            self.control.clear();
-            self.control.shrink_to(CONTROL_KEPT);
+            // A heartbeat now and then is no reason to hold memory in between.
+            self.control = Vec::new();
             self.control_done = 0;
         }
         // A fresh chunk starts at 0 and a tail has no control bytes, so `start` never splits the control part.
@@ -199,12 +198,12 @@ impl Outbox {
         if chunk.buffer.capacity() > 2 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
-            self.rest =
-                Some(Chunk { buffer: kept, start: 0, control: 0, tail_of: Some(frame.tag), cut: false });
+            let tail_of = Some(frame.tag);
+            self.rest = Some(Box::new(Chunk { buffer: kept, start: 0, control: 0, tail_of, cut: false }));
             return Some(chunk.buffer);
         }
         chunk.buffer.truncate(frame.end);
-        self.rest = Some(chunk);
+        self.rest = Some(Box::new(chunk));
         None
     }
 

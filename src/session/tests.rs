@@ -3,7 +3,6 @@ use alloc::vec::Vec;
 use super::*;
 use crate::wire::{Heartbeat, LENGTH_BYTES};
 
-const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: u64 = 10_000;
 
 /// A session on a virtual clock, in milliseconds.
@@ -14,13 +13,13 @@ struct Talk {
 
 impl Talk {
     fn greeting(side: Side) -> Self {
-        Talk { now: Instant::ZERO, session: Session::new(Instant::ZERO, side, &Limits::default()) }
+        Talk { now: Instant::ZERO, session: Session::new(Instant::ZERO, side, &Arc::new(Limits::default())) }
     }
 
     fn established(side: Side) -> Self {
         let mut talk = Self::greeting(side);
         talk.session.establish(Instant::ZERO, 1_000_000);
-        talk.session.expect_heartbeats_every(Duration::from_millis(INTERVAL), Duration::from_secs(30));
+        talk.session.expect_heartbeats_every(10_000);
         talk
     }
 
@@ -253,7 +252,7 @@ fn closing_connection_is_read_even_if_it_was_paused() {
 #[test]
 fn announced_interval_stretches_the_timeout_to_three_of_them() {
     let mut talk = Talk::established(Side::Client);
-    talk.session.expect_heartbeats_every(20 * SECOND, 30 * SECOND);
+    talk.session.expect_heartbeats_every(20_000);
     talk.at(0).drained().expect_wake(60_000, Timer::Silence);
 }
 

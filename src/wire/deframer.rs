@@ -1,5 +1,6 @@
 //! Cuts a stream of bytes into frame bodies.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{Error, LENGTH_BYTES};
@@ -17,7 +18,8 @@ pub struct Deframer {
     partial: Vec<u8>,
     /// `partial` was handed out whole and is to be dropped at the next call.
     handed_out: bool,
-    failed: Option<Error>,
+    /// Boxed: there is a deframer for each connection, and next to none of them fails.
+    failed: Option<Box<Error>>,
 }
 
 impl Deframer {
@@ -38,8 +40,8 @@ impl Deframer {
         input: &mut &'i [u8],
         limit: u32,
     ) -> Result<Option<&'a [u8]>, Error> {
-        if let Some(error) = self.failed {
-            return Err(error);
+        if let Some(error) = &self.failed {
+            return Err(**error);
         }
         if self.handed_out {
             self.handed_out = false;
@@ -117,7 +119,7 @@ impl Deframer {
 
     fn fail(&mut self, error: Error) -> Error {
         self.partial = Vec::new();
-        self.failed = Some(error);
+        self.failed = Some(Box::new(error));
         error
     }
 }

@@ -10,7 +10,7 @@ use super::super::spares::Spares;
 use super::super::{Buffers, CHUNK_BYTES};
 use super::ends::MOST_EVENTS;
 use super::{Peer, Record, ServerEvent, StreamOptions};
-use crate::session::Limits;
+use crate::session::{Chunk, CloseReason, Limits};
 use crate::wire::LENGTH_BYTES;
 
 /// The most bytes of memory that a server can hold, part by part.
@@ -109,7 +109,8 @@ impl Limits {
 /// A connection, whatever it is for.
 fn per_connection() -> u64 {
     let partial = FREE_BYTES + LENGTH_BYTES as u64;
-    Peers::<Peer>::MEMORY_EACH + partial + CONTROL_BYTES + TREE_BYTES + DRIVER_BYTES
+    let boxed = (size_of::<Chunk>() + size_of::<CloseReason>()) as u64;
+    Peers::<Peer>::MEMORY_EACH + partial + boxed + CONTROL_BYTES + TREE_BYTES + DRIVER_BYTES
 }
 
 /// A session, connected or not.
@@ -154,6 +155,7 @@ const SEGMENTS_BYTES: u64 = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Session;
 
     #[test]
     fn the_presets_stay_below_what_is_promised() {
@@ -161,6 +163,21 @@ mod tests {
         let parts = |limits: &Limits| MemoryCeiling::of(limits, &[StreamOptions::default()], 1);
         assert!(default <= 512 * 1024 * 1024, "{default}: {:#?}", parts(&Limits::default()));
         assert!(tiny <= 4 * 1024 * 1024, "{tiny}: {:#?}", parts(&Limits::tiny()));
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_idle_connection_is_a_few_hundred_bytes() {
+        let sizes = [
+            ("Peer", size_of::<Peer>(), 256),
+            ("Session", size_of::<Session>(), 184),
+            ("Record", size_of::<Record>(), 64),
+            ("Follower", size_of::<Follower>(), 232),
+            ("CallTable", size_of::<CallTable>(), 128),
+        ];
+        for (name, size, most) in sizes {
+            assert!(size <= most, "a {name} has grown to {size} bytes; there is one for each connection");
+        }
     }
 
     #[test]

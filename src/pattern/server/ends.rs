@@ -5,7 +5,7 @@ use alloc::format;
 
 use super::super::publisher::{SlowPolicy, StreamId};
 use super::super::{Action, ConnId};
-use super::records::{is_resumable, Known, Record};
+use super::records::{is_resumable, Record};
 use super::{wake, Server, ServerEvent};
 use crate::session::{CloseReason, LimitReached, Violation};
 use crate::time::Instant;
@@ -64,15 +64,14 @@ impl Server {
     pub(super) fn leave(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         self.half_open.retain(|other| *other != conn);
-        let session = peer.session_id.take();
-        peer.record = None;
+        let record = peer.record.take();
         let keep = is_resumable(&reason) && !self.stopping;
         note(&mut self.events, ServerEvent::Left { conn, peer: peer.addr, reason });
-        let serves = |known: &Known| known.conn == Some(conn);
-        if let Some(session) = session.filter(|session| self.sessions.get(session).is_some_and(serves)) {
+        let serves = |record: &Record| record.conn == Some(conn);
+        if let Some(id) = record.filter(|id| self.records.get(id.0).is_some_and(serves)) {
             match keep {
-                true => self.detach(session),
-                false => self.forget(session),
+                true => self.detach(id),
+                false => self.forget(id),
             }
         }
     }
@@ -80,7 +79,7 @@ impl Server {
     /// The connection is gone.
     pub(super) fn drop_peer(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        let reason = peer.ending.take().unwrap_or(reason);
+        let reason = peer.ending.take().map_or(reason, |ending| *ending);
         if !peer.session.is_closing() || peer.record.is_some() {
             self.leave(conn, reason);
         }

@@ -67,7 +67,8 @@ impl Server {
             self.part(conn);
             return;
         }
-        if let Some(known) = self.sessions.get(&hello.session) {
+        let known = self.sessions.get(&hello.session).and_then(|id| self.records.get(id.0));
+        if let Some(known) = known {
             if hello.attempt <= known.attempt {
                 // A dial that has been overtaken: it has no effect, least of all on the newer connection.
                 return self.drop_peer(conn, CloseReason::ByUs);
@@ -79,7 +80,7 @@ impl Server {
         }
         let (record, known) = self.take_up(conn, &hello);
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        (peer.session_id, peer.record) = (Some(hello.session), Some(record));
+        peer.record = Some(record);
         let interval = u32::try_from(self.limits.heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
         let welcome = Welcome::new(self.epoch, known, interval, self.limits.max_frame_bytes);
         peer.session.establish(now, hello.max_frame);

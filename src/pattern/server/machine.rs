@@ -33,7 +33,6 @@ impl Machine for Server {
             addr: peer,
             idle: true,
             armed: Instant::NEVER,
-            session_id: None,
             ending: None,
             admitted: 0,
             waits: false,
@@ -142,9 +141,9 @@ impl Machine for Server {
             self.timers.remove(&(due, conn));
             self.fire(now, conn);
         }
-        while let Some((due, session)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
-            self.detached.remove(&(due, session));
-            self.forget(session);
+        while let Some((due, record)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
+            self.detached.remove(&(due, record));
+            self.forget(record);
         }
     }
 

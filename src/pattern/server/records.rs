@@ -17,38 +17,31 @@ use super::super::follower::Follower;
 use super::super::peers::RecordId;
 use super::super::publisher::StreamId;
 use super::super::replier::CallTable;
-use super::super::set::PrefixSet;
 use super::super::ConnId;
 use super::{wake, Server};
 use crate::session::{CloseReason, LimitReached};
 use crate::time::Instant;
 use crate::wire::{Hello, Role, SessionId};
 
-/// A session, as the fence and the resume see it.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// The connection that serves it.
-    pub(super) conn: Option<ConnId>,
-    /// The newest attempt seen.
-    pub(super) attempt: u64,
-    /// Its calls, or its place in the log.
-    pub(super) record: RecordId,
-    /// When it is forgotten. Invariant: stands in `detached` exactly while there is no connection.
-    pub(super) forget_at: Instant,
-}
-
 /// What is kept of one session, and where its frames go.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) role: RecordRole,
+    pub(super) session: SessionId,
+    /// The newest attempt seen.
+    pub(super) attempt: u64,
+    /// The connection that serves it.
     pub(super) conn: Option<ConnId>,
+    /// When it is forgotten. Invariant: stands in `detached` exactly while there is no connection.
+    forget_at: Instant,
     /// The largest frame that the client accepts.
     pub(super) max_frame: u32,
 }
 
+/// Its calls, or its place in the log: both boxed, so that neither pays for the other.
 #[derive(Debug)]
 pub(super) enum RecordRole {
-    Requester(CallTable),
+    Requester(Box<CallTable>),
     Subscriber(Box<Follower>),
 }
 
@@ -80,61 +73,61 @@ impl Server {
     pub(super) fn take_up(&mut self, conn: ConnId, hello: &Hello<'_>) -> (RecordId, bool) {
         let max_frame = hello.max_frame.min(self.limits.max_frame_bytes);
         let stream = self.streams.find(hello.stream).unwrap_or(StreamId::MAIN);
-        let kept = self.sessions.get(&hello.session).map(|known| (known.record, known.forget_at));
-        let mut found = None;
-        if let Some((id, forget_at)) = kept {
-            self.detached.remove(&(forget_at, hello.session));
-            match (self.records.get_mut(id.0).map(|record| &mut record.role), hello.role) {
-                (Some(RecordRole::Requester(table)), Role::Requester) => {
+        let kept = self.sessions.get(&hello.session).copied();
+        if let Some((id, record)) = kept.and_then(|id| Some((id, self.records.get_mut(id.0)?))) {
+            self.detached.remove(&(record.forget_at, id));
+            let goes_on = match (&mut record.role, hello.role) {
+                (RecordRole::Requester(table), Role::Requester) => {
                     self.replier.resume(table);
-                    found = Some(id);
+                    true
                 }
-                (Some(RecordRole::Subscriber(follower)), Role::Subscriber) if follower.stream == stream => {
-                    follower.incoming = Some(PrefixSet::default());
-                    found = Some(id);
+                (RecordRole::Subscriber(follower), Role::Subscriber) if follower.stream == stream => {
+                    follower.incoming = Some(Box::default());
+                    true
                 }
-                // The same session in another role or at another stream: that one is over.
-                _ => self.forget(hello.session),
-            }
-        }
-        let id = found.unwrap_or_else(|| {
-            let role = match hello.role {
-                Role::Requester => RecordRole::Requester(CallTable::new()),
-                Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new(stream))),
+                _ => false,
             };
-            RecordId(self.records.insert(Record { role, conn: None, max_frame }))
-        });
-        if let Some(record) = self.records.get_mut(id.0) {
-            (record.conn, record.max_frame) = (Some(conn), max_frame);
+            if goes_on {
+                (record.conn, record.attempt) = (Some(conn), hello.attempt);
+                (record.max_frame, record.forget_at) = (max_frame, Instant::NEVER);
+                return (id, true);
+            }
+            // The same session in another role or at another stream: that one is over.
+            self.forget(id);
         }
-        let known = Known { conn: Some(conn), attempt: hello.attempt, record: id, forget_at: Instant::NEVER };
-        self.sessions.insert(hello.session, known);
-        (id, found.is_some())
+        let role = match hello.role {
+            Role::Requester => RecordRole::Requester(Box::new(CallTable::new())),
+            Role::Subscriber => RecordRole::Subscriber(Box::new(Follower::new(stream))),
+        };
+        let (session, attempt) = (hello.session, hello.attempt);
+        let forget_at = Instant::NEVER;
+        let record = Record { role, session, attempt, conn: Some(conn), forget_at, max_frame };
+        let id = RecordId(self.records.insert(record));
+        self.sessions.insert(session, id);
+        (id, false)
     }
 
     /// A session is forgotten, with what has not started of its calls, or with its place in the log.
-    pub(super) fn forget(&mut self, session: SessionId) {
-        let Some(known) = self.sessions.remove(&session) else { return };
-        match self.records.remove(known.record.0).map(|record| record.role) {
-            Some(RecordRole::Requester(mut table)) => self.replier.leave(&mut table),
-            Some(RecordRole::Subscriber(mut follower)) => {
+    pub(super) fn forget(&mut self, id: RecordId) {
+        let Some(record) = self.records.remove(id.0) else { return };
+        self.sessions.remove(&record.session);
+        match record.role {
+            RecordRole::Requester(mut table) => self.replier.leave(&mut table),
+            RecordRole::Subscriber(mut follower) => {
                 if let Some(publisher) = self.streams.get_mut(follower.stream) {
-                    publisher.leave(&mut self.budget, &mut follower, known.record.0.slot());
+                    publisher.leave(&mut self.budget, &mut follower, id.0.slot());
                 }
             }
-            None => {}
         }
     }
 
     /// A session has lost its connection. Its record is kept for a while: what has not started of its calls still
     /// runs, and what matches its set still counts. A record lives whole or not at all, and only once its client has
     /// shown that it knows of it.
-    pub(super) fn detach(&mut self, session: SessionId) {
-        let Some(known) = self.sessions.get_mut(&session) else { return };
-        let Some(record) = self.records.get_mut(known.record.0) else { return };
-        (known.conn, record.conn) = (None, None);
-        known.forget_at = self.now + self.limits.session_keep;
-        self.detached.insert((known.forget_at, session));
+    pub(super) fn detach(&mut self, id: RecordId) {
+        let Some(record) = self.records.get_mut(id.0) else { return };
+        record.conn = None;
+        record.forget_at = self.now + self.limits.session_keep;
         let is_whole = match &mut record.role {
             RecordRole::Requester(table) => table.is_heard,
             RecordRole::Subscriber(follower) => {
@@ -147,9 +140,9 @@ impl Server {
         if !is_whole {
             // Its Welcome may be lost with the connection. Whoever does not know that this record is a new one would
             // take it for the one before, and send again what has run there. Or the record is not whole.
-            self.detached.remove(&(known.forget_at, session));
-            return self.forget(session);
+            return self.forget(id);
         }
+        self.detached.insert((record.forget_at, id));
         while self.detached.len() > self.limits.max_detached as usize {
             let Some((_, oldest)) = self.detached.pop_first() else { break };
             self.forget(oldest);

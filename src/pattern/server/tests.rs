@@ -1166,7 +1166,7 @@ fn record_whose_welcome_may_be_lost_is_not_taken_for_the_one_before() {
     assert!(hand.machine.reply(ticket, Status::Ok, b"done"));
     // The record goes with the connection, and the client does not hear that its next one is new.
     hand.lose(first, StreamEnd::Reset);
-    hand.machine.limits.max_detached = 16;
+    Arc::make_mut(&mut hand.machine.limits).max_detached = 16;
     for attempt in [2, 3] {
         let conn = hand.accept().unwrap();
         hand.deliver(conn, hello(Role::Requester, 1, attempt)).expect(conn, welcome());
