@@ -75,7 +75,7 @@
 //!
 //! Every number that bounds something is a field of [`Limits`], with its unit, default and reason; the README has them in
 //! one table. [`Limits::memory_ceiling`] adds up what a server with them can hold at most, and [`MemoryCeiling`] has the
-//! parts: a server that is full refuses, pauses or lets a connection go, and never grows beyond it. Topics, prefixes and function names have at most 255 bytes, by the format. What a user's own types decode
+//! parts ([`ClientCeiling`] those of a client): a server that is full refuses, pauses or lets a connection go, and never grows beyond it. Topics, prefixes and function names have at most 255 bytes, by the format. What a user's own types decode
 //! into is not bounded here: a megabyte of zeros is fifty as a `Vec<String>`.
 //!
 //! # Features
@@ -109,9 +109,9 @@ pub mod wire;
 #[cfg(feature = "std")]
 pub use net::{Address, AddressError, Keepalive, ToAddress};
 pub use pattern::{
-    Cause, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits, LimitsError, Lost,
-    MemoryCeiling, NotExecuted, Outcome, Place, PublishError, Published, Reconnect, Retain, SlowPolicy,
-    Status, StreamError, StreamOptions, SubscribeError, SubscribeOptions, Unknown,
+    Cause, ClientCeiling, CloseReason, ConnectionEvent, DialError, Done, Failure, FailureKind, Limits,
+    LimitsError, Lost, MemoryCeiling, NotExecuted, Outcome, Place, PublishError, Published, Reconnect,
+    Retain, SlowPolicy, Status, StreamError, StreamOptions, SubscribeError, SubscribeOptions, Unknown,
 };
 #[cfg(feature = "std")]
 pub use rpc::{

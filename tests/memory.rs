@@ -1,8 +1,12 @@
-//! Hostile peers that take all that they can get reach at least half of what `memory_ceiling` says, and never more.
+//! Hostile peers that take all that they can get reach at least half of what `memory_ceiling` says, and never more. A
+//! hostile server takes much of its client's, and never more.
 //!
 //! The whole process is measured, each test in one of its own. The peers are raw sockets and hold next to nothing: what
 //! they send is made in two buffers that are there before the first look.
 #![allow(clippy::cast_possible_truncation)] // Small numbers of the test's own.
+
+#[path = "memory/client.rs"]
+mod client;
 
 use std::alloc::System;
 use std::io::{Read, Write};

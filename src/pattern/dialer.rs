@@ -11,13 +11,15 @@
 //! [`Requester`](super::Requester) and [`Subscriber`](super::Subscriber) have one of these each, and share the code
 //! that moves frames between it and a driver.
 
+mod ceiling;
 mod event;
 mod role;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-
 use alloc::sync::Arc;
+
+pub use ceiling::ClientCeiling;
 pub use event::{Cause, ConnectionEvent, DialError};
 pub(crate) use role::{ClientRole, Lag};
 

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ConnectionEvent;
+use crate::session::MOST_TEXT_BYTES;
 use crate::wire::Lost;
 
 /// One event of a subscription, borrowing from its batch.
@@ -82,6 +83,8 @@ pub struct Batch {
     topics: String,
     data: Vec<u8>,
     entries: Vec<Entry>,
+    /// What the events of connections take that are boxed.
+    boxed_bytes: usize,
     /// The next event to read, and where its topic and data begin.
     next: usize,
     topic_at: usize,
@@ -126,6 +129,7 @@ impl Batch {
         self.topics.clear();
         self.data.clear();
         self.entries.clear();
+        self.boxed_bytes = 0;
         (self.next, self.topic_at, self.data_at) = (0, 0, 0);
         if used < Self::KEPT_BYTES && self.data.capacity() > 4 * Self::KEPT_BYTES {
             self.data.shrink_to(Self::KEPT_BYTES);
@@ -138,7 +142,7 @@ impl Batch {
 
     /// Bytes that wait to be read, with the entries' own.
     pub(crate) fn size(&self) -> usize {
-        self.topics.len() + self.data.len() + self.entries.len() * size_of::<Entry>()
+        self.topics.len() + self.data.len() + self.entries.len() * size_of::<Entry>() + self.boxed_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -176,9 +180,15 @@ impl Batch {
                 return;
             }
         }
+        if matches!(kind, EventKind::Connection(_)) {
+            self.boxed_bytes += BOXED_BYTES;
+        }
         self.entries.push(Entry::Other(kind));
     }
 }
+
+/// What an event of a connection takes at most, with the peer's words in it.
+const BOXED_BYTES: usize = size_of::<ConnectionEvent>() + MOST_TEXT_BYTES;
 
 fn is_retry(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Connection(event) if matches!(**event, ConnectionEvent::RetryIn { .. }))

@@ -44,7 +44,7 @@ use core::num::NonZeroU64;
 pub use crate::session::reconnect::{Random, Reconnect};
 pub use crate::session::{Chunk, CloseReason, LimitReached, Limits, LimitsError, StreamEnd, Violation};
 pub use crate::wire::{ByeCode, Lost, Refusal, RejectCode, SessionId, Status, TooLong, MAX_NAME_BYTES};
-pub use dialer::{Cause, ConnectionEvent, DialError};
+pub use dialer::{Cause, ClientCeiling, ConnectionEvent, DialError};
 pub use inbox::{Batch, Event, EventKind};
 pub use log::LogLimits;
 pub use prefix::PrefixIndex;

@@ -352,6 +352,14 @@ impl Requester {
     }
 }
 
+/// What a call takes beside its arguments: its name, its places in the tree and in queues, the end of it and the place
+/// where that is put, and the note that the server may forget it.
+pub(crate) const CALL_BYTES: u64 = (MAX_NAME_BYTES
+    + Spares::SLACK
+    + 2 * (size_of::<Call>() + 2 * size_of::<u64>())
+    + 4 * size_of::<Done>()
+    + 256) as u64;
+
 /// Bytes of a Request frame beside its name and its arguments, with nothing settled: the kind, the id, the time left,
 /// and the lengths of the name and of the settled ids.
 const REQUEST_HEADER_BYTES: u64 = 1 + 8 + 4 + 2 + 1;

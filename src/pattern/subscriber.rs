@@ -26,6 +26,7 @@ use crate::session::Limits;
 use crate::time::Instant;
 use crate::wire::{Prefixes, Role, SessionId, MAX_NAME_BYTES};
 use marks::Marks;
+pub(crate) use role::MOST_NOTICES;
 
 /// What a subscriber counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +93,9 @@ struct Change {
     add: bool,
     snapshot: bool,
 }
+
+/// What a change takes beside its prefix, until it is answered: itself, its ticket twice, and the frame around it.
+pub(crate) const CHANGE_BYTES: u64 = (size_of::<Change>() + 4 * size_of::<u64>()) as u64;
 
 /// What the first Subscribed of a connection means.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ pub enum CloseReason {
     ByPeer {
         /// Its reason.
         code: ByeCode,
-        /// Its words.
+        /// Its words, at most 512 bytes of them.
         text: Box<str>,
     },
     /// We closed it on purpose.
@@ -23,7 +23,7 @@ pub enum CloseReason {
     Rejected {
         /// Its reason.
         code: RejectCode,
-        /// Its words.
+        /// Its words, at most 512 bytes of them.
         text: Box<str>,
     },
     /// Nothing was heard for the heartbeat timeout.

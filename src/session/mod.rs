@@ -418,19 +418,26 @@ impl Session {
     }
 }
 
-/// Bye and Reject carry a sentence, not a book: it must fit into the smallest frame limit there is.
+/// Bye and Reject carry a sentence, not a book: it must fit into the smallest frame limit there is, and what has happened
+/// to connections is kept for a while.
+pub(crate) const MOST_TEXT_BYTES: usize = 512;
+
 fn shortened(text: &str) -> &str {
-    const MOST: usize = 512;
-    if text.len() <= MOST {
+    if text.len() <= MOST_TEXT_BYTES {
         return text;
     }
-    let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=MOST_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     &text[..end]
 }
 
-/// Turns borrowed words into a reason that can be kept.
+/// Turns borrowed words into a reason that can be kept: a peer may say a book all the same.
 pub(crate) fn said_bye(code: ByeCode, text: &str) -> CloseReason {
-    CloseReason::ByPeer { code, text: Box::from(text) }
+    CloseReason::ByPeer { code, text: Box::from(shortened(text)) }
+}
+
+/// The same, for the words of a refusal.
+pub(crate) fn said_no(code: RejectCode, text: &str) -> CloseReason {
+    CloseReason::Rejected { code, text: Box::from(shortened(text)) }
 }
 
 #[cfg(test)]

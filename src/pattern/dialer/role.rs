@@ -1,6 +1,5 @@
 //! What tells one client from another, and the code that they share: frames and chunks between a driver and a role.
 
-use alloc::boxed::Box;
 use core::net::SocketAddr;
 
 use super::super::{Action, ConnId, DialError, Machine};
@@ -262,7 +261,7 @@ fn handle_frame<R: ClientRole>(role: &mut R, now: Instant, frame: Frame<'_>) -> 
             role.handle_established(now, welcome, before);
             Ok(())
         }
-        (true, Frame::Reject { code, text }) => Err(CloseReason::Rejected { code, text: Box::from(text) }),
+        (true, Frame::Reject { code, text }) => Err(crate::session::said_no(code, text)),
         (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
         (true, frame) => Err(CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() })),
         (false, frame) => {

@@ -198,8 +198,7 @@ impl Requester {
             return;
         };
         let doubt = call.doubt;
-        let failed =
-            |kind| Outcome::Failed(Failure { kind, text: String::from_utf8_lossy(payload).into_owned() });
+        let failed = |kind| Outcome::Failed(Failure { kind, text: words(payload) });
         let outcome = match reply.status {
             Status::Ok => Outcome::Value(payload.to_vec()),
             Status::Failed => failed(FailureKind::Function),
@@ -242,6 +241,16 @@ impl Requester {
 
 /// What the length of the settled ids may take more than one byte.
 const RIDERS_LENGTH_BYTES: u64 = 1;
+
+/// The words of a failure. What is no text at all is made readable, which may take three times its room: of that a
+/// beginning is enough.
+fn words(payload: &[u8]) -> String {
+    const MOST: usize = 512;
+    match core::str::from_utf8(payload) {
+        Ok(text) => String::from(text),
+        Err(_) => String::from_utf8_lossy(&payload[..payload.len().min(MOST)]).into_owned(),
+    }
+}
 
 fn not_executed(why: Refusal) -> NotExecuted {
     match why {

@@ -269,4 +269,4 @@ impl Subscriber {
 }
 
 /// Connection events kept for a watcher who does not come.
-const MOST_NOTICES: usize = 64;
+pub(crate) const MOST_NOTICES: usize = 64;

@@ -9,7 +9,7 @@ use super::handlers::CallHandler;
 use super::watch::{Callbacks, ClientEvent, Connection, Watch, Whole};
 use super::{Inner, RpcClient, Running};
 use crate::net::{self, Address, DriverThread, Keepalive, Port, ToAddress};
-use crate::pattern::{Limits, Random, Reconnect, Requester, SessionId};
+use crate::pattern::{ClientCeiling, Limits, Random, Reconnect, Requester, SessionId};
 use crate::rpc::call::Slots;
 
 /// A client in the making.
@@ -89,6 +89,13 @@ impl RpcClientBuilder {
     pub fn on_reconnected(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
         self.callbacks.on_reconnected = Some(Box::new(f));
         self
+    }
+
+    /// The most bytes of memory that this client can hold with so many subscriptions at once, part by part, if it leaves at
+    /// most so many results at once that have come and that it has not taken: as many as it has threads, if each waits for
+    /// what it calls.
+    pub fn memory_ceiling(&self, subscriptions: usize, results: usize) -> ClientCeiling {
+        ClientCeiling::of(&self.limits, subscriptions, results)
     }
 
     /// Starts it. Returns at once, also when no server is there yet.
