@@ -112,7 +112,8 @@ pub(crate) struct CallTable {
     last_here: u64,
     /// Requests that were refused without an entry, and whose answers are to be written.
     turned_away: VecDeque<u64>,
-    /// The first of all that there ever were.
+    /// The first of all that may come again. On a connection ids ascend, so none does before the next one; there the
+    /// client says first which it still has, and all others are over.
     first_turned_away: u64,
     /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
     settled_running: usize,
@@ -309,6 +310,8 @@ impl Replier {
         }
         let mut kept: Vec<u64> = settle.ids.iter().collect();
         kept.sort_unstable();
+        let coming = kept.iter().copied().find(|id| *id >= table.first_turned_away);
+        table.first_turned_away = coming.unwrap_or(u64::MAX);
         let settled: Vec<u64> =
             table.entries.keys().copied().filter(|id| kept.binary_search(id).is_err()).collect();
         self.settle(table, settled.into_iter());

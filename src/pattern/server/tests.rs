@@ -1351,6 +1351,29 @@ fn not_even_refusals_are_kept_without_bound_and_one_that_is_not_may_come_again()
 }
 
 #[test]
+fn id_of_a_call_that_was_refused_and_is_over_is_no_excuse_to_use_it_again() {
+    let mut limits = Limits::default();
+    limits.queued_arguments_bytes = 32 * 256;
+    let mut hand = server(limits);
+    let conn = requester(&mut hand, 1);
+    for id in 1..=40 {
+        request(&mut hand, conn, id, 1_000, &[]);
+    }
+    assert_eq!(hand.machine.stats().replier.refused, 11, "nine of them without an entry");
+    let second = back(&mut hand, Role::Requester, 1, 2);
+    settle_all_but(&mut hand, second, &[38]);
+    request(&mut hand, second, 38, 1_000, &[]);
+    request(&mut hand, second, 41, 1_000, &[]);
+    hand.expect_silence(second);
+    let third = back(&mut hand, Role::Requester, 1, 3);
+    settle_all_but(&mut hand, third, &[41]);
+    left(&mut hand);
+    request(&mut hand, third, 35, 1_000, &[]);
+    hand.expect(third, Frame::Bye { code: ByeCode::Protocol, text: "request id 35 was used before" });
+    assert_eq!(left(&mut hand), [(third, CloseReason::Protocol(Violation::RequestIdReused { id: 35 }))]);
+}
+
+#[test]
 fn answers_that_are_not_read_count_and_whoever_asks_for_more_of_them_is_put_out() {
     let mut limits = Limits::default();
     limits.send_queues_bytes = 64 * 1024;
