@@ -65,7 +65,7 @@
 //! are written at once, a flood is gathered for 50 us, or as long as the last write to all took (a millisecond at most), or a chunk of 64 KiB,
 //! and its last ones for at most a millisecond or two.
 //! Calls begun without waiting for them, in quick succession, are written together when one of them is waited for or
-//! dropped, with the first one begun 20 us after the last write, or half a millisecond later.
+//! dropped, with the first one begun 20 us after the last write has ended, or half a millisecond later.
 //!
 //! No machine's lock is held across a system call, and no code of the user's runs under one: functions, callbacks,
 //! `Serialize`. Who turns a driver holds that driver meanwhile, system calls and log lines included; it keeps nobody from

@@ -60,7 +60,7 @@ pub(crate) struct State<M, J> {
     flushing: bool,
     /// What only the driver can do.
     deferred: VecDeque<Action>,
-    /// When a command last wrote for itself.
+    /// When the last write had been made, whoever made it.
     last_flush: Instant,
     flood: Flood,
     /// Room for what a handler has to do, to be used again.
@@ -100,7 +100,7 @@ struct Conn {
 pub(crate) enum Pace {
     /// By this thread before it goes on.
     AtOnce,
-    /// Likewise, unless the last such command was a moment ago: then whoever turns the driver writes, and while it does,
+    /// Likewise, unless the last write ended a moment ago: then whoever turns the driver writes, and until it does,
     /// more can gather. The first one of a burst, and every lone one, goes out at once.
     Burst,
 }
@@ -120,7 +120,7 @@ enum Wrote {
 const CHUNKS_PER_TURN: usize = 8;
 /// Room for so many jobs is kept.
 const KEPT_JOBS: usize = 1_024;
-/// A command that comes so soon after the last one that wrote for itself is one of a burst.
+/// A command that comes so soon after the end of the last write is one of a burst.
 const BURST: Duration = Duration::from_micros(20);
 
 impl<H: Handler> Port<H> {
@@ -187,9 +187,6 @@ impl<H: Handler> Port<H> {
         let mut state = self.lock();
         let result = command(&mut state.machine, now);
         let burst = now.saturating_since(state.last_flush) < BURST;
-        if pace == Pace::Burst && !burst {
-            state.last_flush = now;
-        }
         self.settle(state);
         match pace {
             Pace::AtOnce => self.flush(),
@@ -360,6 +357,7 @@ impl<H: Handler> Port<H> {
         state.flushing = false;
         let unfinished = !state.backlog.is_empty();
         state.flood.note_written(begun, now);
+        state.last_flush = now;
         if unfinished {
             state.flood.leave_to_driver();
         }
@@ -490,5 +488,39 @@ impl<M: Machine + Send + 'static> Handler for Bare<M> {
 
     fn is_over(&self, _machine: &M) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::{Driver, Keepalive};
+    use super::driven::AnyPort;
+    use super::*;
+    use crate::pattern::{Limits, Random, Reconnect, Requester, SessionId};
+
+    #[test]
+    fn a_burst_is_counted_from_the_end_of_the_last_write_whoever_made_it() {
+        let driver = Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle");
+        let (reconnect, random) = (Reconnect::default(), Random::new(1));
+        let mut machine = Requester::new(Limits::default(), reconnect, 1, SessionId::default(), random);
+        machine.start();
+        let port = Port::new(Bare::new(), machine, Arc::clone(driver.shared()));
+        let Some(Action::Dial { conn, .. }) = port.poll_deferred() else { panic!("it dials") };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a dial");
+        let peer = listener.accept().expect("a connection");
+        port.adopt(conn, Arc::new(stream));
+        assert_eq!(port.lock().last_flush, Instant::ZERO);
+        // What it has to say at once is nobody's command.
+        port.dialled(conn, Ok(()));
+        let before = port.now();
+        port.flush();
+        assert!(port.lock().last_flush >= before);
+        let written = port.lock().last_flush;
+        port.flush();
+        assert_eq!(port.lock().last_flush, written, "there was nothing to write");
+        drop(peer);
     }
 }

@@ -109,8 +109,8 @@ impl RpcClient {
     }
 
     /// Begins a call without waiting for it, so that many can be under way at once. Calls begun in quick succession are
-    /// written together: when one of them is waited for or dropped, with the first one begun 20 us after the last write,
-    /// or half a millisecond later.
+    /// written together: when one of them is waited for or dropped, with the first one begun 20 us after the last write
+    /// has ended, or half a millisecond later.
     ///
     /// # Errors
     /// It was refused at once, or its arguments cannot be encoded; nothing was sent.
