@@ -25,8 +25,8 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
     type Job: Send;
     /// Takes from the machine what it has to say. Under the lock: quick, and no user code.
     fn collect(&self, machine: &mut Self::Machine, jobs: &mut Vec<Self::Job>);
-    /// Does it. Without the lock: user code may run.
-    fn run(&self, port: &Arc<Port<Self>>, job: Self::Job);
+    /// Does it, in this order, and leaves nothing. Without the lock: user code may run.
+    fn run(&self, port: &Arc<Port<Self>>, jobs: &mut Vec<Self::Job>);
     /// The machine was stopped and all is done: the port can go.
     fn is_over(&self, machine: &Self::Machine) -> bool;
     /// Nobody turns its driver but who calls.
@@ -297,9 +297,7 @@ impl<H: Handler> Port<H> {
             return;
         }
         drop(state);
-        for job in jobs.drain(..) {
-            self.handler.run(self, job);
-        }
+        self.handler.run(self, &mut jobs);
         if jobs.capacity() <= KEPT_JOBS {
             self.lock().jobs = jobs;
         }
@@ -484,7 +482,7 @@ impl<M: Machine + Send + 'static> Handler for Bare<M> {
 
     fn collect(&self, _machine: &mut M, _jobs: &mut Vec<()>) {}
 
-    fn run(&self, _port: &Arc<Port<Self>>, _job: ()) {}
+    fn run(&self, _port: &Arc<Port<Self>>, _jobs: &mut Vec<()>) {}
 
     fn is_over(&self, _machine: &M) -> bool {
         false

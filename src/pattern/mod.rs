@@ -141,6 +141,14 @@ pub trait Machine {
     fn release(&mut self) {}
 }
 
+/// The earlier one of two moments that may not be there.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Buffers that chunks are gathered in, kept for the next one. Bounded: a few, none larger than it needs to be.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers(Vec<Vec<u8>>);

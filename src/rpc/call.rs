@@ -1,7 +1,6 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::client::CallHandler;
 use super::error::into_result;
 use super::{codec, CallError};
 use crate::net::{Instant, Numbered, Port};
-use crate::pattern::{Machine, Outcome};
+use crate::pattern::{Done, Machine, Outcome};
 
 /// How one call is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,94 +48,59 @@ impl CallOptions {
     }
 }
 
-/// Where one call's outcome is put.
+/// The calls of one client that nobody has the outcome of yet, by id: where it is put, and who waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Slot {
-    state: Mutex<SlotState>,
-    /// One of the two that share it, who puts and who takes, has done with it.
-    is_left: AtomicBool,
-}
+pub(crate) struct Slots(Mutex<Numbered<u64, Slot>>);
 
 #[derive(Debug, Default)]
-struct SlotState {
+struct Slot {
     outcome: Option<Outcome>,
     waiter: Option<Thread>,
 }
 
-impl Slot {
-    pub(crate) fn put(&self, outcome: Outcome) {
-        let mut state = self.lock();
-        state.outcome = Some(outcome);
-        if let Some(waiter) = state.waiter.take() {
-            drop(state);
-            waiter.unpark();
-        }
-    }
-
-    fn take(&self) -> Option<Outcome> {
-        let mut state = self.lock();
-        let outcome = state.outcome.take();
-        if outcome.is_none() {
-            state.waiter = Some(thread::current());
-        }
-        outcome
-    }
-
-    fn is_full(&self) -> bool {
-        self.lock().outcome.is_some()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SlotState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The calls of one client that have no outcome yet, by id.
-#[derive(Debug, Default)]
-pub(crate) struct Slots(Mutex<SlotTable>);
-
-#[derive(Debug, Default)]
-struct SlotTable {
-    waiting: Numbered<u64, Arc<Slot>>,
-    /// Empty ones, to be used again.
-    spare: Vec<Arc<Slot>>,
-}
-
-/// Empty slots that are kept.
-const MOST_SPARE: usize = 1_024;
-
 impl Slots {
-    /// An empty slot.
-    pub(crate) fn take(&self) -> Arc<Slot> {
-        self.lock().spare.pop().unwrap_or_default()
+    /// Makes room for the outcome of a call, until it is taken or forgotten.
+    pub(crate) fn insert(&self, id: u64) {
+        self.lock().insert(id, Slot::default());
     }
 
-    pub(crate) fn insert(&self, id: u64, slot: Arc<Slot>) {
-        self.lock().waiting.insert(id, slot);
-    }
-
-    pub(crate) fn put(&self, id: u64, outcome: Outcome) {
-        let slot = self.lock().waiting.remove(&id);
-        if let Some(slot) = slot {
-            slot.put(outcome);
-            self.leave(slot);
+    /// Puts outcomes to where they are waited for; what nobody waits for any more is dropped.
+    pub(crate) fn put(&self, outcomes: impl Iterator<Item = Done>) {
+        let mut slots = self.lock();
+        for Done { id, outcome } in outcomes {
+            let Some(slot) = slots.get_mut(&id) else { continue };
+            slot.outcome = Some(outcome);
+            if let Some(waiter) = slot.waiter.take() {
+                // Whoever wakes up finds no lock held.
+                drop(slots);
+                waiter.unpark();
+                slots = self.lock();
+            }
         }
     }
 
-    /// One of the two that share a slot has done with it; the second one leaves it for another call.
-    fn leave(&self, slot: Arc<Slot>) {
-        if !slot.is_left.swap(true, Ordering::AcqRel) {
-            return;
+    /// Takes an outcome. If it is not there yet, this thread is unparked when it is.
+    fn take(&self, id: u64) -> Option<Outcome> {
+        let mut slots = self.lock();
+        let slot = slots.get_mut(&id)?;
+        if slot.outcome.is_none() {
+            slot.waiter.get_or_insert_with(thread::current);
+            return None;
         }
-        slot.is_left.store(false, Ordering::Relaxed);
-        *slot.lock() = SlotState::default();
-        let mut table = self.lock();
-        if table.spare.len() < MOST_SPARE {
-            table.spare.push(slot);
-        }
+        slots.remove(&id)?.outcome
     }
 
-    fn lock(&self) -> MutexGuard<'_, SlotTable> {
+    fn is_full(&self, id: u64) -> bool {
+        self.lock().get(&id).is_some_and(|slot| slot.outcome.is_some())
+    }
+
+    /// The outcome of this call is of no interest.
+    fn forget(&self, id: u64) {
+        let slot = self.lock().remove(&id);
+        drop(slot);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbered<u64, Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,7 +129,7 @@ impl<R: DeserializeOwned> PendingCall<R> {
 
     /// The outcome is there: [`PendingCall::wait`] will not block.
     pub fn is_ready(&self) -> bool {
-        self.raw.slot.is_full()
+        self.raw.port.handler.slots.is_full(self.raw.id)
     }
 }
 
@@ -177,41 +141,51 @@ impl<R> core::fmt::Debug for PendingCall<R> {
 
 /// A call under way, its result as bytes.
 pub(crate) struct RawCall {
-    pub(crate) port: Arc<Port<CallHandler>>,
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) deadline: Instant,
-    is_waited_for: bool,
+    port: Arc<Port<CallHandler>>,
+    id: u64,
+    deadline: Instant,
+    /// Its outcome was taken, and nothing is left to be done for it.
+    is_over: bool,
 }
 
 impl Drop for RawCall {
     fn drop(&mut self) {
-        if !self.is_waited_for {
+        if !self.is_over {
+            self.port.handler.slots.forget(self.id);
             // It may have been one of a burst, and not be written yet.
             self.port.flush();
         }
-        self.port.handler.slots.leave(Arc::clone(&self.slot));
     }
 }
 
 impl RawCall {
-    pub(crate) fn new(port: Arc<Port<CallHandler>>, slot: Arc<Slot>, deadline: Instant) -> Self {
-        RawCall { port, slot, deadline, is_waited_for: false }
+    pub(crate) fn new(port: Arc<Port<CallHandler>>, id: u64, deadline: Instant) -> Self {
+        RawCall { port, id, deadline, is_over: false }
+    }
+
+    fn take(&self) -> Option<Outcome> {
+        self.port.handler.slots.take(self.id)
     }
 
     pub(crate) fn wait(mut self) -> Result<Vec<u8>, CallError> {
-        self.is_waited_for = true;
-        if let Some(outcome) = self.slot.take() {
-            return into_result(outcome);
-        }
+        let outcome = match self.take() {
+            Some(outcome) => outcome,
+            None => self.wait_for_it(),
+        };
+        self.is_over = true;
+        into_result(outcome)
+    }
+
+    fn wait_for_it(&self) -> Outcome {
         // It may have been one of a burst.
         self.port.flush();
         loop {
-            if let Some(outcome) = self.port.wait_for(self.deadline, || self.slot.take()) {
-                return into_result(outcome);
+            if let Some(outcome) = self.port.wait_for(self.deadline, || self.take()) {
+                return outcome;
             }
             // The caller keeps its own deadline: the driver may be busy elsewhere.
             self.port.command(|requester, now| requester.handle_timeout(now));
-            if !self.slot.is_full() {
+            if !self.port.handler.slots.is_full(self.id) {
                 // Its outcome is on its way through another thread's hands.
                 thread::park_timeout(Duration::from_micros(100));
             }

@@ -167,7 +167,6 @@ impl RpcClient {
         let running = self.running().ok_or(stopped)?;
         let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
         let port = &running.calls;
-        let slot = port.handler.slots.take();
         let begun = port.command_at(pace, |requester, now| {
             let deadline = now + timeout;
             let options = pattern::CallOptions {
@@ -176,11 +175,11 @@ impl RpcClient {
                 fail_fast: options.fail_fast,
             };
             let id = requester.call(now, function, arguments, options)?;
-            port.handler.slots.insert(id, Arc::clone(&slot));
-            Ok(deadline)
+            port.handler.slots.insert(id);
+            Ok((id, deadline))
         });
-        let deadline = begun.map_err(CallError::NotExecuted)?;
-        Ok(RawCall::new(Arc::clone(port), slot, deadline))
+        let (id, deadline) = begun.map_err(CallError::NotExecuted)?;
+        Ok(RawCall::new(Arc::clone(port), id, deadline))
     }
 
     // Subscriptions.

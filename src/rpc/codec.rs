@@ -46,6 +46,16 @@ pub(crate) fn encoded<T: Serialize + ?Sized, R>(
     Ok(result)
 }
 
+/// Encodes a value into an empty buffer.
+///
+/// # Errors
+/// As for [`encoded`]; what is in the buffer then is nothing to rely on.
+pub(crate) fn encode_into<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), String> {
+    let bytes = postcard::to_extend(value, core::mem::take(buffer)).map_err(|error| error.to_string())?;
+    *buffer = bytes;
+    Ok(())
+}
+
 /// Decodes a value, all of the bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) =

@@ -58,7 +58,6 @@ pub(crate) struct RawResponder {
     port: Weak<Port<ServerHandler>>,
     ticket: Ticket,
     answered: bool,
-    in_turn: bool,
 }
 
 impl core::fmt::Debug for RawResponder {
@@ -68,17 +67,13 @@ impl core::fmt::Debug for RawResponder {
 }
 
 impl RawResponder {
-    /// `in_turn`: the function runs inline, and so do answers given before it returns.
-    pub(crate) fn new(port: &Arc<Port<ServerHandler>>, ticket: Ticket, in_turn: bool) -> Self {
-        RawResponder { port: Arc::downgrade(port), ticket, answered: false, in_turn }
+    fn new(port: &Arc<Port<ServerHandler>>, ticket: Ticket) -> Self {
+        RawResponder { port: Arc::downgrade(port), ticket, answered: false }
     }
 
-    pub(crate) fn answer(&mut self, status: Status, payload: &[u8]) -> bool {
+    fn answer(&mut self, status: Status, payload: &[u8]) -> bool {
         self.answered = true;
         let Some(port) = self.port.upgrade() else { return false };
-        if self.in_turn {
-            return port.command_in_turn(|server| server.reply(self.ticket, status, payload));
-        }
         port.command(|server, _| server.reply(self.ticket, status, payload))
     }
 }
@@ -93,7 +88,12 @@ impl Drop for RawResponder {
 }
 
 /// What is called with the arguments' bytes.
-type Body = dyn Fn(&[u8], RawResponder) + Send + Sync;
+enum Body {
+    /// Its answer is there when it returns: the status, and in the buffer, which is empty before, what goes with it.
+    Returning(Box<dyn Fn(&[u8], &mut Vec<u8>) -> Status + Send + Sync>),
+    /// It answers when it likes.
+    Deferred(Box<dyn Fn(&[u8], RawResponder) + Send + Sync>),
+}
 
 /// Where a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub(crate) enum Place {
 
 pub(crate) struct Function {
     pub(crate) place: Place,
-    body: Box<Body>,
+    body: Body,
 }
 
 impl Function {
@@ -117,12 +117,17 @@ impl Function {
         R: Serialize,
         F: Fn(A) -> FunctionResult<R> + Send + Sync + 'static,
     {
-        Self::deferred(place, move |arguments, responder: Responder<R>| match f(arguments) {
-            Ok(result) => {
-                responder.ok(&result);
-            }
-            Err(error) => {
-                responder.failed(error);
+        Self::answering(place, move |bytes, answer| {
+            let arguments = match codec::decode(bytes) {
+                Ok(arguments) => arguments,
+                Err(error) => return say(Status::BadArguments, &error, answer),
+            };
+            match f(arguments) {
+                Ok(result) => match codec::encode_into(&result, answer) {
+                    Ok(()) => Status::Ok,
+                    Err(error) => say(Status::Failed, &cannot_encode(&error), answer),
+                },
+                Err(error) => say(Status::Failed, &error, answer),
             }
         })
     }
@@ -140,7 +145,7 @@ impl Function {
                 raw.answer(Status::BadArguments, error.to_string().as_bytes());
             }
         };
-        Function { place, body: Box::new(body) }
+        Function { place, body: Body::Deferred(Box::new(body)) }
     }
 
     /// A function of bytes.
@@ -148,22 +153,51 @@ impl Function {
     where
         F: Fn(&[u8]) -> FunctionResult<Vec<u8>> + Send + Sync + 'static,
     {
-        let body = move |bytes: &[u8], mut raw: RawResponder| {
-            match f(bytes) {
-                Ok(result) => raw.answer(Status::Ok, &result),
-                Err(error) => raw.answer(Status::Failed, error.to_string().as_bytes()),
-            };
-        };
-        Function { place, body: Box::new(body) }
+        Self::answering(place, move |bytes, answer| match f(bytes) {
+            Ok(result) => {
+                *answer = result;
+                Status::Ok
+            }
+            Err(error) => say(Status::Failed, &error, answer),
+        })
     }
 
-    /// Runs it. A panic ends here; the responder that it drops has told the caller.
-    pub(crate) fn run(&self, name: &str, arguments: &[u8], responder: RawResponder) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.body)(arguments, responder))) {
+    fn answering(place: Place, f: impl Fn(&[u8], &mut Vec<u8>) -> Status + Send + Sync + 'static) -> Self {
+        Function { place, body: Body::Returning(Box::new(f)) }
+    }
+
+    /// Runs it. What it answers when it returns is its status and, in `answer`, the bytes that go with it; `None`: it
+    /// answers for itself. A panic ends here, as an answer.
+    pub(crate) fn run(
+        &self,
+        name: &str,
+        arguments: &[u8],
+        port: &Arc<Port<ServerHandler>>,
+        ticket: Ticket,
+        answer: &mut Vec<u8>,
+    ) -> Option<Status> {
+        answer.clear();
+        let ran = catch_unwind(AssertUnwindSafe(|| match &self.body {
+            Body::Returning(body) => Some(body(arguments, answer)),
+            Body::Deferred(body) => {
+                body(arguments, RawResponder::new(port, ticket));
+                None
+            }
+        }));
+        ran.unwrap_or_else(|panic| {
             discard(panic);
             log::warn!("function-panicked: {name}");
-        }
+            answer.clear();
+            // The responder of one that answers for itself has told the caller when it was dropped.
+            matches!(self.body, Body::Returning(_)).then_some(Status::Panicked)
+        })
     }
+}
+
+/// The answer is this text.
+fn say(status: Status, text: &dyn core::fmt::Display, answer: &mut Vec<u8>) -> Status {
+    *answer = text.to_string().into_bytes();
+    status
 }
 
 /// Functions by name.

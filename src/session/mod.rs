@@ -249,24 +249,34 @@ impl Session {
 
     /// The next moment at which [`Session::handle_timeout`] has something to do, and what.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let phase = match self.phase {
-            Phase::Greeting { deadline } => Some((deadline, Timer::Handshake)),
+        let mut next = None;
+        let mut consider = |at: Instant, timer| {
+            if next.is_none_or(|(earliest, _)| at < earliest) {
+                next = Some((at, timer));
+            }
+        };
+        match self.phase {
             Phase::Flushing { deadline } | Phase::Draining { deadline } => {
                 return Some((deadline, Timer::Linger))
             }
-            Phase::Established => None,
-        };
-        let heartbeat = (self.side == Side::Server && self.is_established() && !self.heartbeat_due)
-            .then(|| (self.quiet.due(self.limits.heartbeat_interval), Timer::Heartbeat));
-        let silence = self
-            .silence
-            .deadline(self.silence_timeout())
-            .filter(|_| self.side == Side::Client && self.is_established())
-            .map(|at| (at, Timer::Silence));
-        let progress = self.progress.deadline().map(|at| (at, Timer::Progress));
-        let stalled =
-            self.stalled_since.map(|since| (since + self.limits.not_reading_timeout, Timer::NotReading));
-        [phase, heartbeat, silence, progress, stalled].into_iter().flatten().min_by_key(|(at, _)| *at)
+            Phase::Greeting { deadline } => consider(deadline, Timer::Handshake),
+            Phase::Established if self.side == Side::Client => {
+                if let Some(at) = self.silence.deadline(self.silence_timeout()) {
+                    consider(at, Timer::Silence);
+                }
+            }
+            Phase::Established if self.heartbeat_due => {}
+            Phase::Established => {
+                consider(self.quiet.due(self.limits.heartbeat_interval), Timer::Heartbeat);
+            }
+        }
+        if let Some(at) = self.progress.deadline() {
+            consider(at, Timer::Progress);
+        }
+        if let Some(since) = self.stalled_since {
+            consider(since + self.limits.not_reading_timeout, Timer::NotReading);
+        }
+        next
     }
 
     /// A heartbeat is due: the owner writes it with the position of that moment through [`Session::send_control`].

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::super::{Action, ConnId, DialError, Machine};
+use super::super::{earlier, Action, ConnId, DialError, Machine};
 use super::{Dialer, Stage};
 use crate::session::{Chunk, CloseReason, StreamEnd, Taken, Violation};
 use crate::time::Instant;
@@ -170,7 +170,7 @@ impl<R: ClientRole> Machine for R {
             Stage::Waiting { until } => Some(*until),
             Stage::Open { session, .. } => session.poll_timeout().map(|(due, _)| due),
         };
-        [stage, self.poll_role_timeout()].into_iter().flatten().min()
+        earlier(stage, self.poll_role_timeout())
     }
 
     fn poll_action(&mut self) -> Option<Action> {

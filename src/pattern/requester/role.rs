@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::dialer::{ClientRole, Dialer, Lag};
-use super::super::CHUNK_BYTES;
+use super::super::{earlier, CHUNK_BYTES};
 use super::settling::{ID_BYTES, SETTLE_AT};
 use super::{
     Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES,
@@ -170,7 +170,7 @@ impl ClientRole for Requester {
 
     fn poll_role_timeout(&self) -> Option<Instant> {
         let calls = Some(self.look_at).filter(|at| *at != Instant::NEVER);
-        [calls, self.settle_due].into_iter().flatten().min()
+        earlier(calls, self.settle_due)
     }
 
     fn after_input(&mut self) {}

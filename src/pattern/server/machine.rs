@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::super::follower::grown;
 use super::super::publisher::answers_bytes;
-use super::super::{Action, Buffers, ConnId, DialError, Machine};
+use super::super::{earlier, Action, Buffers, ConnId, DialError, Machine};
 use super::records::{Record, RecordRole};
 use super::{Peer, Server};
 use crate::session::{Chunk, CloseReason, LimitReached, Session, Side, StreamEnd, Taken, Violation};
@@ -150,7 +150,7 @@ impl Machine for Server {
     fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(due, _)| *due);
         let expiry = self.detached.first().map(|(due, _)| *due);
-        [timer, expiry].into_iter().flatten().min()
+        earlier(timer, expiry)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

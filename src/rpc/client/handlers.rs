@@ -35,11 +35,17 @@ impl Handler for CallHandler {
         }
     }
 
-    fn run(&self, _port: &Arc<Port<Self>>, job: CallNews) {
-        match job {
-            CallNews::Done(done) => self.slots.put(done.id, done.outcome),
-            CallNews::Connection(event) => self.watch.log(&event),
+    fn run(&self, _port: &Arc<Port<Self>>, jobs: &mut Vec<CallNews>) {
+        for job in jobs.iter() {
+            if let CallNews::Connection(event) = job {
+                self.watch.log(event);
+            }
         }
+        let outcomes = jobs.drain(..).filter_map(|job| match job {
+            CallNews::Done(done) => Some(done),
+            CallNews::Connection(_) => None,
+        });
+        self.slots.put(outcomes);
     }
 
     fn is_over(&self, machine: &Requester) -> bool {
@@ -87,14 +93,16 @@ impl Handler for SubscriptionHandler {
         }
     }
 
-    fn run(&self, _port: &Arc<Port<Self>>, job: SubscriptionNews) {
-        match job {
-            SubscriptionNews::Readable => {
-                if let Some(readable) = self.readable.as_ref().and_then(Weak::upgrade) {
-                    readable.readable();
+    fn run(&self, _port: &Arc<Port<Self>>, jobs: &mut Vec<SubscriptionNews>) {
+        for job in jobs.drain(..) {
+            match job {
+                SubscriptionNews::Readable => {
+                    if let Some(readable) = self.readable.as_ref().and_then(Weak::upgrade) {
+                        readable.readable();
+                    }
                 }
+                SubscriptionNews::Connection(event) => self.watch.log(&event),
             }
-            SubscriptionNews::Connection(event) => self.watch.log(&event),
         }
     }
 

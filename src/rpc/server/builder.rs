@@ -11,7 +11,7 @@ use std::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::handler::{LaneJob, OnClient, ServerHandler};
+use super::handler::{CallBuffers, LaneJob, OnClient, ServerHandler};
 use super::{Inner, RpcServer, Running};
 use crate::net::{self, Address, AddressError, DriverThread, Keepalive, Port, ToAddress};
 use crate::pattern::{Limits, MemoryCeiling, Roles, Server, ServerEvent, StreamError, StreamOptions};
@@ -261,8 +261,8 @@ impl Config {
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
-            let mut buffer = Vec::new();
-            let run = move |job: LaneJob| job.run(&functions, &mut buffer);
+            let mut buffers = CallBuffers::default();
+            let run = move |job: LaneJob| job.run(&functions, &mut buffers);
             let lane = Lane::start(name, self.lane_stack_bytes, self.limits.most_in_lane(), run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
@@ -275,7 +275,7 @@ impl Config {
             lanes,
             on_client,
             slow_inline: AtomicU64::new(0),
-            inline_buffer: Mutex::default(),
+            inline_buffers: Mutex::default(),
         };
         let port = Port::new(handler, machine, shared);
         let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());

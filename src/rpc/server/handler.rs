@@ -7,9 +7,9 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use crate::net::{Handler, Instant, Port};
-use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket};
+use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket, Work};
 use crate::rpc::dispatcher::Dispatcher;
-use crate::rpc::function::{Functions, Place, RawResponder};
+use crate::rpc::function::{Function, Functions, Place};
 use crate::rpc::lane::{Lane, Refused};
 
 /// Runs what is asked for, where it is to run.
@@ -18,13 +18,27 @@ pub(crate) struct ServerHandler {
     pub(super) lanes: Vec<Lane<LaneJob>>,
     pub(super) on_client: Option<(Arc<OnClient>, Dispatcher)>,
     pub(super) slow_inline: AtomicU64,
-    /// The buffer of the last arguments of an inline function.
-    pub(super) inline_buffer: Mutex<Vec<u8>>,
+    /// The buffers of the last inline function.
+    pub(super) inline_buffers: Mutex<CallBuffers>,
 }
 
-impl ServerHandler {
-    fn inline_buffer(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.inline_buffer.lock().unwrap_or_else(PoisonError::into_inner)
+/// The buffers of the last call that was run in a place, for the next one.
+#[derive(Debug, Default)]
+pub(super) struct CallBuffers {
+    arguments: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl CallBuffers {
+    /// Lets go of what is too large to be kept.
+    fn trim(&mut self) {
+        for (buffer, most) in
+            [(&mut self.arguments, KEPT_ARGUMENTS_BYTES), (&mut self.answer, KEPT_ANSWER_BYTES)]
+        {
+            if buffer.capacity() > most {
+                *buffer = Vec::new();
+            }
+        }
     }
 }
 
@@ -41,57 +55,127 @@ impl Handler for ServerHandler {
         }
     }
 
-    fn run(&self, port: &Arc<Port<Self>>, job: ServerEvent) {
-        let work = match job {
-            ServerEvent::Work(work) => work,
-            event => {
-                log::debug!("client: {event:?}");
-                if let Some((on_client, dispatcher)) = &self.on_client {
-                    let on_client = Arc::clone(on_client);
-                    dispatcher.push_or_drop(Box::new(move || on_client(&event)));
-                }
-                return;
-            }
-        };
-        let place = self.functions.get(&*work.function).map(|function| &function.place);
-        match place {
-            None => {
-                let name = work.function.as_bytes();
-                port.command_in_turn(|server| server.reply(work.ticket, Status::UnknownFunction, name));
-            }
-            Some(Place::Inline) => {
-                let begun = port.now();
-                let mut buffer = core::mem::take(&mut *self.inline_buffer());
-                run_call(port, &self.functions, work.ticket, &work.function, Some(begun), &mut buffer);
-                *self.inline_buffer() = buffer;
-                let took = port.now().saturating_since(begun);
-                if took > SLOW_INLINE {
-                    self.slow_inline.fetch_add(1, Ordering::Relaxed);
-                    log::warn!("inline-function-slow: {} took {took:?}", work.function);
-                }
-            }
-            Some(Place::Lane(index)) => {
-                let job = LaneJob { port: Arc::clone(port), ticket: work.ticket, function: work.function };
-                match self.lanes[*index].push(job) {
-                    Ok(()) => {}
-                    // The lane is closed: the server is stopping.
-                    Err(Refused::Closed(job)) => job.refuse(Refusal::ShuttingDown),
-                    // It hangs, and what its callers have given up has filled it.
-                    Err(Refused::Full(job)) => job.refuse(Refusal::Full),
-                }
+    fn run(&self, port: &Arc<Port<Self>>, jobs: &mut Vec<ServerEvent>) {
+        let mut inline = Inline::new(self, port);
+        for event in jobs.drain(..) {
+            match event {
+                ServerEvent::Work(work) => self.begin(&mut inline, work),
+                event => self.tell(event),
             }
         }
+        inline.note_end(port.now());
     }
 
     fn handle_over(&self) {
         if let Some((_, dispatcher)) = &self.on_client {
             dispatcher.stop_when_done();
         }
-        *self.inline_buffer() = Vec::new();
+        *self.inline_buffers() = CallBuffers::default();
     }
 
     fn is_over(&self, machine: &Server) -> bool {
         machine.is_stopping() && machine.is_empty()
+    }
+}
+
+impl ServerHandler {
+    fn inline_buffers(&self) -> MutexGuard<'_, CallBuffers> {
+        self.inline_buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: ServerEvent) {
+        log::debug!("client: {event:?}");
+        if let Some((on_client, dispatcher)) = &self.on_client {
+            let on_client = Arc::clone(on_client);
+            dispatcher.push_or_drop(Box::new(move || on_client(&event)));
+        }
+    }
+
+    /// Runs a call, or has it run, where it is to run.
+    fn begin(&self, inline: &mut Inline<'_>, work: Work) {
+        let Some(function) = self.functions.get(&*work.function) else {
+            return inline.refuse(work.ticket, Status::UnknownFunction, work.function.as_bytes());
+        };
+        let Place::Lane(index) = function.place else { return inline.run(function, work) };
+        let port = Arc::clone(inline.port);
+        let job = LaneJob { port, ticket: work.ticket, function: work.function };
+        match self.lanes[index].push(job) {
+            Ok(()) => {}
+            // The lane is closed: the server is stopping.
+            Err(Refused::Closed(job)) => job.refuse(Refusal::ShuttingDown),
+            // It hangs, and what its callers have given up has filled it.
+            Err(Refused::Full(job)) => job.refuse(Refusal::Full),
+        }
+    }
+}
+
+/// The inline calls of one read, run one after the other in the middle of a turn. The answer of each is entered when the
+/// next one is started, or at the end, so that the machine is locked once for each; all are written at the end of the
+/// turn.
+struct Inline<'a> {
+    handler: &'a ServerHandler,
+    port: &'a Arc<Port<ServerHandler>>,
+    buffers: CallBuffers,
+    /// The call that ran last, whose answer is not entered yet; the bytes that go with it are in the buffer.
+    last: Option<(Work, Status)>,
+    /// When it was started.
+    begun: Instant,
+}
+
+impl<'a> Inline<'a> {
+    fn new(handler: &'a ServerHandler, port: &'a Arc<Port<ServerHandler>>) -> Self {
+        let buffers = core::mem::take(&mut *handler.inline_buffers());
+        Inline { handler, port, buffers, last: None, begun: Instant::ZERO }
+    }
+
+    /// Runs a call, unless it has expired or been withdrawn.
+    fn run(&mut self, function: &Function, work: Work) {
+        let begun = self.port.now();
+        self.note_end(begun);
+        let Ok(arguments) = self.enter_then(|server| server.start(begun, work.ticket)) else { return };
+        self.begun = begun;
+        let answer = &mut self.buffers.answer;
+        let status = function.run(&work.function, &arguments, self.port, work.ticket, answer);
+        self.buffers.arguments = arguments;
+        self.last = status.map(|status| (work, status));
+    }
+
+    /// Gives a call that is not run its answer.
+    fn refuse(&mut self, ticket: Ticket, status: Status, text: &[u8]) {
+        self.enter_then(|server| server.reply(ticket, status, text));
+    }
+
+    /// Enters the answer of the last call, and gives the machine one more command.
+    fn enter_then<T>(&mut self, command: impl FnOnce(&mut Server) -> T) -> T {
+        let (last, buffers) = (self.last.take(), &mut self.buffers);
+        self.port.command_in_turn(|server| {
+            if let Some((work, status)) = last {
+                server.reply(work.ticket, status, &buffers.answer);
+            }
+            server.give_back(core::mem::take(&mut buffers.arguments));
+            command(server)
+        })
+    }
+
+    /// The last call had returned by now.
+    fn note_end(&self, now: Instant) {
+        let Some((work, _)) = &self.last else { return };
+        let took = now.saturating_since(self.begun);
+        if took > SLOW_INLINE {
+            self.handler.slow_inline.fetch_add(1, Ordering::Relaxed);
+            log::warn!("inline-function-slow: {} took {took:?}", work.function);
+        }
+    }
+}
+
+impl Drop for Inline<'_> {
+    /// Also when something panics, such as a log's sink: whoever ran has its answer.
+    fn drop(&mut self) {
+        if self.last.is_some() {
+            self.enter_then(|_| ());
+        }
+        self.buffers.trim();
+        *self.handler.inline_buffers() = core::mem::take(&mut self.buffers);
     }
 }
 
@@ -103,9 +187,22 @@ pub(super) struct LaneJob {
 }
 
 impl LaneJob {
-    /// Runs it. The buffer is that of the arguments before, and then of these.
-    pub(super) fn run(self, functions: &Functions, buffer: &mut Vec<u8>) {
-        run_call(&self.port, functions, self.ticket, &self.function, None, buffer);
+    /// Runs it, unless it has expired or been withdrawn while it waited. The buffers are those of the call before.
+    pub(super) fn run(self, functions: &Functions, buffers: &mut CallBuffers) {
+        let (port, ticket) = (&self.port, self.ticket);
+        let last = core::mem::take(&mut buffers.arguments);
+        let started = port.command(|server, now| {
+            server.give_back(last);
+            server.start(now, ticket)
+        });
+        let Ok(arguments) = started else { return };
+        let Some(function) = functions.get(&*self.function) else { return };
+        let status = function.run(&self.function, &arguments, port, ticket, &mut buffers.answer);
+        if let Some(status) = status {
+            port.command(|server, _| server.reply(ticket, status, &buffers.answer));
+        }
+        buffers.arguments = arguments;
+        buffers.trim();
     }
 
     /// Answers that it is not started.
@@ -115,34 +212,9 @@ impl LaneJob {
     }
 }
 
-/// Runs one call, unless it has expired or been withdrawn while it waited. `in_turn`: the present moment, if this is in
-/// the middle of a turn of the driver.
-fn run_call(
-    port: &Arc<Port<ServerHandler>>,
-    functions: &Functions,
-    ticket: Ticket,
-    name: &str,
-    in_turn: Option<Instant>,
-    buffer: &mut Vec<u8>,
-) {
-    let last = core::mem::take(buffer);
-    let start = |server: &mut Server, now| {
-        server.give_back(last);
-        server.start(now, ticket)
-    };
-    let arguments = match in_turn {
-        Some(now) => port.command_in_turn(|server| start(server, now)),
-        None => port.command(start),
-    };
-    let Ok(arguments) = arguments else { return };
-    let Some(function) = functions.get(name) else { return };
-    function.run(name, &arguments, RawResponder::new(port, ticket, in_turn.is_some()));
-    if arguments.capacity() <= KEPT_BYTES {
-        *buffer = arguments;
-    }
-}
-
 /// A larger buffer of arguments is not kept for the next ones.
-const KEPT_BYTES: usize = 64 * 1024;
+const KEPT_ARGUMENTS_BYTES: usize = 64 * 1024;
+/// A larger buffer of an answer is not kept for the next ones.
+const KEPT_ANSWER_BYTES: usize = 16 * 1024;
 /// An inline function that takes longer is warned of.
 const SLOW_INLINE: Duration = Duration::from_millis(1);
