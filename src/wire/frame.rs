@@ -81,14 +81,15 @@ impl<'a> Frame<'a> {
                 Frame::Bye { code: ByeCode::from_code(code), text: utf8(kind, text)? }
             }
             Kind::Request => {
-                let (header, arguments): (Request<'a>, _) = header(kind, rest)?;
+                let (header, arguments) = split_request(kind, rest)?;
                 name_within_limit(kind, header.function)?;
                 Frame::Request { header, arguments }
             }
             Kind::Settle => Frame::Settle(header_only(kind, rest)?),
             Kind::Reply => {
-                let (header, payload) = header(kind, rest)?;
-                Frame::Reply { header, payload }
+                let (id, rest) = rest.split_first_chunk().ok_or(Error::Malformed { kind })?;
+                let (status, payload) = header(kind, rest)?;
+                Frame::Reply { header: Reply { id: u64::from_le_bytes(*id), status }, payload }
             }
             Kind::Subscribe => Frame::Subscribe(header_only(kind, rest)?),
             Kind::Unsubscribe => Frame::Unsubscribe(header_only(kind, rest)?),
@@ -133,9 +134,12 @@ impl<'a> Frame<'a> {
             Frame::Reject { code, .. } => put(&ReasonHeader { code: code.code() }, out),
             Frame::Heartbeat(header) => put(header, out),
             Frame::Bye { code, .. } => put(&ReasonHeader { code: code.code() }, out),
-            Frame::Request { header, .. } => put(header, out),
+            Frame::Request { header, .. } => put_request(header, out),
             Frame::Settle(header) => put(header, out),
-            Frame::Reply { header, .. } => put(header, out),
+            Frame::Reply { header, .. } => {
+                out.extend_from_slice(&header.id.to_le_bytes());
+                put(&header.status, out);
+            }
             Frame::Subscribe(header) => put(header, out),
             Frame::Unsubscribe(header) => put(header, out),
             Frame::Subscribed(header) => put(header, out),
@@ -184,6 +188,23 @@ impl<'a> Frame<'a> {
 fn put<T: Serialize>(header: &T, out: &mut Vec<u8>) {
     postcard::serialize_with_flavor(header, Appender(out))
         .expect("headers hold nothing that postcard refuses, and a Vec takes every byte");
+}
+
+/// What `put(header, out)` writes. The codec takes numbers of fixed width byte by byte, and every call has two headers.
+fn put_request(header: &Request<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&header.id.to_le_bytes());
+    out.extend_from_slice(&header.time_left_ms.to_le_bytes());
+    put(&(header.function, header.settled), out);
+}
+
+/// What [`put_request`] has written, and the arguments behind it.
+fn split_request(kind: Kind, bytes: &[u8]) -> Result<(Request<'_>, &[u8]), Error> {
+    let torso = Error::Malformed { kind };
+    let (id, rest) = bytes.split_first_chunk().ok_or(torso)?;
+    let (time_left_ms, rest) = rest.split_first_chunk().ok_or(torso)?;
+    let ((function, settled), arguments) = header(kind, rest)?;
+    let (id, time_left_ms) = (u64::from_le_bytes(*id), u32::from_le_bytes(*time_left_ms));
+    Ok((Request { id, time_left_ms, function, settled }, arguments))
 }
 
 /// Lets postcard write into a vector that already holds something.
@@ -256,7 +277,7 @@ mod tests {
     use alloc::string::String;
     use alloc::vec;
 
-    use super::super::{Ids, Role, SessionId};
+    use super::super::{Ids, Refusal, Role, SessionId, Status};
     use super::*;
 
     fn publish<'a>(topic: &'a str, data: &'a [u8]) -> Frame<'a> {
@@ -279,6 +300,38 @@ mod tests {
         let data = vec![0; 1_000_000];
         assert!(publish("t", &data).encode(1_000, &mut out).is_err());
         assert!(out.capacity() < 1_000, "{} bytes were reserved", out.capacity());
+    }
+
+    #[test]
+    fn headers_of_calls_are_what_the_codec_makes_of_them() {
+        let ids: Vec<u8> = (0..300u64).flat_map(u64::to_le_bytes).collect();
+        for settled in [Ids::default(), Ids::from_bytes(&ids).unwrap()] {
+            let header =
+                Request { id: u64::MAX - 1, time_left_ms: 0x0102_0304, function: "f\u{e9}", settled };
+            let (mut quick, mut whole) = (Vec::new(), Vec::new());
+            put_request(&header, &mut quick);
+            put(&header, &mut whole);
+            assert_eq!(quick, whole);
+            let frame = Frame::Request { header, arguments: b"args" };
+            let mut bytes = Vec::new();
+            frame.encode(u32::MAX, &mut bytes).unwrap();
+            assert_eq!(Frame::decode(&bytes[LENGTH_BYTES..]), Ok(frame));
+            for torso in 1..=whole.len() {
+                let malformed = Err(Error::Malformed { kind: Kind::Request });
+                assert_eq!(Frame::decode(&bytes[LENGTH_BYTES..][..torso]), malformed, "{torso} bytes");
+            }
+        }
+        for status in [Status::Ok, Status::NotExecuted(Refusal::Full)] {
+            let header = Reply { id: 0x0102_0304_0506_0708, status };
+            let (mut bytes, mut whole) = (Vec::new(), Vec::new());
+            Frame::Reply { header, payload: b"result" }.encode(u32::MAX, &mut bytes).unwrap();
+            put(&header, &mut whole);
+            assert_eq!(&bytes[LENGTH_BYTES + 1..][..whole.len()], whole);
+            assert_eq!(
+                Frame::decode(&bytes[LENGTH_BYTES..]),
+                Ok(Frame::Reply { header, payload: b"result" })
+            );
+        }
     }
 
     #[test]
