@@ -21,6 +21,7 @@
 //! * A [`ConnId`] that it reports for a connection that is gone already is ignored; ids are never reused.
 
 mod admission;
+mod ascending;
 mod dialer;
 mod follower;
 #[cfg(test)]

@@ -17,11 +17,12 @@ mod role;
 mod settling;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 pub use outcome::{CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, RequesterStats, Unknown};
 
+use super::ascending::Ascending;
 use super::dialer::{Dialer, DialerSetup};
 use super::spares::Spares;
 use super::{ConnectionEvent, Random, Reconnect};
@@ -74,7 +75,7 @@ pub struct Requester {
     dialer: Dialer,
     /// Calls without an outcome, by the ids that they have on the wire: that of their caller, unless they are sent again
     /// to a server that no longer knows them.
-    calls: BTreeMap<u64, Call>,
+    calls: Ascending<Call>,
     /// Calls to be sent. Invariant: ids ascend.
     queue: VecDeque<u64>,
     next_id: u64,
@@ -117,7 +118,7 @@ impl Requester {
         };
         Requester {
             dialer: Dialer::new(setup, limits),
-            calls: BTreeMap::new(),
+            calls: Ascending::new(),
             queue: VecDeque::new(),
             next_id: 1,
             look_at: Instant::NEVER,
@@ -149,7 +150,7 @@ impl Requester {
     /// Ends every call, as far as it is known, and the connection in good order.
     pub fn stop(&mut self, now: Instant) {
         self.stopped = true;
-        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+        for id in self.calls.ids().collect::<Vec<_>>() {
             self.give_up(now, id, NotExecuted::ShuttingDown, Unknown::Stopped);
         }
         self.queue.clear();
@@ -182,7 +183,7 @@ impl Requester {
         text.extend_from_slice(arguments);
         let name_len = u8::try_from(function.len()).expect("longer names are refused");
         let call = Call { id, text, name_len, options, state: State::Queued, sent: false, doubt: None };
-        self.calls.insert(id, call);
+        self.calls.push(id, call);
         self.queue.push_back(id);
         self.dialer.wake();
         Ok(id)
@@ -262,7 +263,7 @@ impl Requester {
 
     /// Takes a call out and ends it.
     fn finish(&mut self, id: u64, outcome: Outcome) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.calls.remove(id) else { return };
         self.stats.held_bytes -= call.arguments().len() as u64;
         match &outcome {
             Outcome::Unknown(_) => self.stats.unknown += 1,
@@ -276,7 +277,7 @@ impl Requester {
     /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown,
     /// and then the server need not keep it.
     fn give_up(&mut self, now: Instant, id: u64, unsent: NotExecuted, sent: Unknown) {
-        let Some(call) = self.calls.get(&id) else { return };
+        let Some(call) = self.calls.get(id) else { return };
         let outcome = match call.state {
             State::Queued if !call.sent => Outcome::NotExecuted(unsent),
             _ => Outcome::Unknown(sent),
@@ -292,7 +293,7 @@ impl Requester {
     fn requeue(&mut self, mut ids: Vec<u64>) {
         ids.sort_unstable();
         for id in ids.into_iter().rev() {
-            if let Some(call) = self.calls.get_mut(&id) {
+            if let Some(call) = self.calls.get_mut(id) {
                 call.state = State::Queued;
                 self.queue.push_front(id);
             }
@@ -302,7 +303,7 @@ impl Requester {
 
     fn interrupt(&mut self, now: Instant, id: u64) {
         let resume_wait = self.dialer.limits().resume_wait;
-        if let Some(call) = self.calls.get_mut(&id) {
+        if let Some(call) = self.calls.get_mut(id) {
             let until = (now + resume_wait).min(call.options.deadline);
             call.sent = true;
             call.state = State::Interrupted { until };
@@ -315,14 +316,14 @@ impl Requester {
         let unsent = if connected { NotExecuted::Expired } else { NotExecuted::NotConnected };
         let mut over: Vec<(u64, State)> = Vec::new();
         let mut next = Instant::NEVER;
-        for (id, call) in &self.calls {
+        for (id, call) in self.calls.iter() {
             let at = match call.state {
                 // An idempotent call waits for a connection on which it can be sent again.
                 State::Interrupted { until } if !call.options.idempotent => until,
                 _ => call.options.deadline,
             };
             if at <= now {
-                over.push((*id, call.state));
+                over.push((id, call.state));
             } else {
                 next = next.min(at);
             }
@@ -344,8 +345,8 @@ impl Requester {
     /// ascend and calls keep the order in which they were made, those behind them get new ids too.
     fn renumber(&mut self) {
         for old in core::mem::take(&mut self.queue) {
-            let Some(call) = self.calls.remove(&old) else { continue };
-            self.calls.insert(self.next_id, call);
+            let Some(call) = self.calls.remove(old) else { continue };
+            self.calls.push(self.next_id, call);
             self.queue.push_back(self.next_id);
             self.next_id += 1;
         }

@@ -32,7 +32,7 @@ impl ClientRole for Requester {
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         for (id, call) in interrupted {
             let list = if known || call.options.idempotent { &mut again } else { &mut lost };
-            list.push(*id);
+            list.push(id);
         }
         for id in lost {
             self.finish(id, Outcome::Unknown(why));
@@ -45,7 +45,7 @@ impl ClientRole for Requester {
             self.keep_only(&mut Vec::new());
         }
         for id in again.iter().filter(|_| !known) {
-            if let Some(call) = self.calls.get_mut(id) {
+            if let Some(call) = self.calls.get_mut(*id) {
                 call.doubt.get_or_insert(why);
             }
         }
@@ -74,20 +74,20 @@ impl ClientRole for Requester {
         let told = self.dialer.is_lent();
         let sent = self.calls.iter().filter(|(id, call)| match call.state {
             State::Sent => true,
-            State::Taken => !told && begun != Some(**id),
+            State::Taken => !told && begun != Some(*id),
             _ => false,
         });
-        for id in sent.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in sent.map(|(id, _)| id).collect::<Vec<_>>() {
             self.interrupt(now, id);
         }
         // Cut off before its last byte: on this connection it cannot have started.
-        self.stats.sent_again += u64::from(begun.is_some_and(|id| self.calls.contains_key(&id)));
+        self.stats.sent_again += u64::from(begun.is_some_and(|id| self.calls.contains_key(id)));
         self.requeue(begun.into_iter().collect());
         // Waiting to be sent again is no better than having been sent.
         let calls = &self.calls;
         let (unsure, unsent): (Vec<u64>, Vec<u64>) = core::mem::take(&mut self.queue)
             .into_iter()
-            .partition(|id| calls.get(id).is_some_and(|call| call.sent));
+            .partition(|id| calls.get(*id).is_some_and(|call| call.sent));
         self.queue = unsent.into();
         unsure.into_iter().for_each(|id| self.interrupt(now, id));
     }
@@ -107,7 +107,7 @@ impl ClientRole for Requester {
 
     fn gather(&mut self, now: Instant, chunk: &mut Chunk) {
         while let Some(&id) = self.queue.front() {
-            let Some(call) = self.calls.get(&id) else {
+            let Some(call) = self.calls.get(id) else {
                 self.queue.pop_front();
                 continue;
             };
@@ -123,7 +123,7 @@ impl ClientRole for Requester {
             self.queue.pop_front();
             match self.encode(now, id, chunk) {
                 Ok(()) => {
-                    if let Some(call) = self.calls.get_mut(&id) {
+                    if let Some(call) = self.calls.get_mut(id) {
                         call.state = State::Taken;
                     }
                 }
@@ -138,7 +138,7 @@ impl ClientRole for Requester {
         let mut again = Vec::new();
         for (id, fate) in chunk.fates(written) {
             self.handle_ride(id, fate);
-            let Some(call) = self.calls.get_mut(&id).filter(|call| call.state == State::Taken) else {
+            let Some(call) = self.calls.get_mut(id).filter(|call| call.state == State::Taken) else {
                 continue;
             };
             match fate {
@@ -181,7 +181,7 @@ impl ClientRole for Requester {
 
     fn handle_poisoned_role(&mut self, _now: Instant) {
         self.stopped = true;
-        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+        for id in self.calls.ids().collect::<Vec<_>>() {
             self.finish(id, Outcome::Unknown(Unknown::Stopped));
         }
         self.queue.clear();
@@ -193,7 +193,7 @@ impl Requester {
     fn handle_reply(&mut self, now: Instant, reply: Reply, payload: &[u8]) {
         // Nobody waits for it any more, or nothing of the call has left us yet.
         let waits = |call: &&Call| call.state != State::Queued || call.sent;
-        let Some(call) = self.calls.get(&reply.id).filter(waits) else {
+        let Some(call) = self.calls.get(reply.id).filter(waits) else {
             self.stats.late_replies += 1;
             return;
         };
@@ -218,7 +218,7 @@ impl Requester {
     }
 
     fn encode(&mut self, now: Instant, id: u64, chunk: &mut Chunk) -> Result<(), TooLong> {
-        let Some(call) = self.calls.get(&id) else { return Ok(()) };
+        let Some(call) = self.calls.get(id) else { return Ok(()) };
         let left = call.options.deadline.saturating_since(now).as_millis();
         let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
         let bare = REQUEST_HEADER_BYTES + call.text.len() as u64;
