@@ -143,7 +143,7 @@ const CONTROL_BYTES: u64 = 512;
 const TREE_BYTES: u64 = 144;
 /// What the driver knows of a connection: its socket, its places in four tables and three queues.
 const DRIVER_BYTES: u64 = 384;
-/// The buffer of a lane's last arguments.
+/// The buffers of a lane's last arguments and its last answer.
 const LAST_ARGUMENTS_BYTES: u64 = CHUNK_BYTES as u64;
 /// A job in a lane's queue.
 const LANE_JOB_BYTES: u64 = 40;

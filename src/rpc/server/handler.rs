@@ -212,8 +212,8 @@ impl LaneJob {
     }
 }
 
-/// A larger buffer of arguments is not kept for the next ones.
-const KEPT_ARGUMENTS_BYTES: usize = 64 * 1024;
+/// A larger buffer of arguments is not kept for the next ones. The ceiling foresees 64 KiB for both in each place.
+const KEPT_ARGUMENTS_BYTES: usize = 48 * 1024;
 /// A larger buffer of an answer is not kept for the next ones.
 const KEPT_ANSWER_BYTES: usize = 16 * 1024;
 /// An inline function that takes longer is warned of.
