@@ -64,8 +64,9 @@
 //! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row
 //! are written at once, a flood is gathered for 50 us, or as long as the last write to all took (a millisecond at most), or a chunk of 64 KiB,
 //! and its last ones for at most a millisecond or two.
-//! Calls begun without waiting for them, in quick succession, are written together when one of them is waited for or
-//! dropped, with the first one begun 20 us after the last write has ended, or half a millisecond later.
+//! Calls begun without waiting for them, within 20 us of the last write or of several answers that came together, are
+//! written together: when there are 32, when one of them is waited for or dropped, with the first one begun later than
+//! that, or after half a millisecond.
 //!
 //! No machine's lock is held across a system call, and no code of the user's runs under one: functions, callbacks,
 //! `Serialize`. Who turns a driver holds that driver meanwhile, system calls and log lines included; it keeps nobody from

@@ -196,7 +196,9 @@ impl Lead {
 
     /// Something was left to be written by whoever turns the driver next: if nobody does, the caretaker, before long.
     pub(super) fn come_before_long(&self) {
-        self.is_left.store(true, Ordering::SeqCst);
+        if !self.is_left.load(Ordering::SeqCst) {
+            self.is_left.store(true, Ordering::SeqCst);
+        }
         if self.is_far.load(Ordering::SeqCst) && self.is_far.swap(false, Ordering::SeqCst) {
             drop(self.lock());
             self.changed.notify_all();

@@ -60,8 +60,11 @@ pub(crate) struct State<M, J> {
     flushing: bool,
     /// What only the driver can do.
     deferred: VecDeque<Action>,
-    /// When the last write had been made, whoever made it.
-    last_flush: Instant,
+    /// When the last write had been made, whoever made it, or several pieces of news came together: a caller that has
+    /// many calls under way begins the next ones now.
+    busy_at: Instant,
+    /// Commands of a burst since the last write.
+    gathered: u32,
     flood: Flood,
     /// Room for what a handler has to do, to be used again.
     jobs: Vec<J>,
@@ -100,8 +103,9 @@ struct Conn {
 pub(crate) enum Pace {
     /// By this thread before it goes on.
     AtOnce,
-    /// Likewise, unless the last write ended a moment ago: then whoever turns the driver writes, and until it does,
-    /// more can gather. The first one of a burst, and every lone one, goes out at once.
+    /// Likewise, unless the last write ended a moment ago, or several answers came together: then whoever turns the driver
+    /// writes, and until it does, or there are enough, more can gather. The first one of a burst, and every lone one, goes
+    /// out at once.
     Burst,
 }
 
@@ -120,8 +124,10 @@ enum Wrote {
 const CHUNKS_PER_TURN: usize = 8;
 /// Room for so many jobs is kept.
 const KEPT_JOBS: usize = 1_024;
-/// A command that comes so soon after the end of the last write is one of a burst.
+/// A command that comes so soon after the end of the last write, or after several answers, is one of a burst.
 const BURST: Duration = Duration::from_micros(20);
+/// So many of a burst are written together, and while the server is busy with them the next ones gather.
+const MOST_GATHERED: u32 = 32;
 
 impl<H: Handler> Port<H> {
     pub(crate) fn new(handler: H, machine: H::Machine, shared: Arc<Shared>) -> Arc<Self> {
@@ -131,7 +137,8 @@ impl<H: Handler> Port<H> {
             backlog: VecDeque::new(),
             flushing: false,
             deferred: VecDeque::new(),
-            last_flush: Instant::ZERO,
+            busy_at: Instant::ZERO,
+            gathered: 0,
             flood: Flood::default(),
             jobs: Vec::new(),
             watchers: Vec::new(),
@@ -186,7 +193,8 @@ impl<H: Handler> Port<H> {
         let now = self.now();
         let mut state = self.lock();
         let result = command(&mut state.machine, now);
-        let burst = now.saturating_since(state.last_flush) < BURST;
+        state.gathered += 1;
+        let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
         self.settle(state);
         match pace {
             Pace::AtOnce => self.flush(),
@@ -296,6 +304,9 @@ impl<H: Handler> Port<H> {
             state.jobs = jobs;
             return;
         }
+        if jobs.len() > 1 {
+            state.busy_at = self.now();
+        }
         drop(state);
         self.handler.run(self, &mut jobs);
         if jobs.capacity() <= KEPT_JOBS {
@@ -355,7 +366,7 @@ impl<H: Handler> Port<H> {
         state.flushing = false;
         let unfinished = !state.backlog.is_empty();
         state.flood.note_written(begun, now);
-        state.last_flush = now;
+        (state.busy_at, state.gathered) = (now, 0);
         if unfinished {
             state.flood.leave_to_driver();
         }
@@ -496,29 +507,103 @@ mod tests {
     use super::super::{Driver, Keepalive};
     use super::driven::AnyPort;
     use super::*;
-    use crate::pattern::{Limits, Random, Reconnect, Requester, SessionId};
+    use crate::pattern::{CallOptions, Done, Limits, Random, Reconnect, Requester, SessionId};
 
-    #[test]
-    fn a_burst_is_counted_from_the_end_of_the_last_write_whoever_made_it() {
-        let driver = Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle");
+    fn requester() -> Requester {
         let (reconnect, random) = (Reconnect::default(), Random::new(1));
         let mut machine = Requester::new(Limits::default(), reconnect, 1, SessionId::default(), random);
         machine.start();
-        let port = Port::new(Bare::new(), machine, Arc::clone(driver.shared()));
+        machine
+    }
+
+    fn driver() -> Driver {
+        Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle")
+    }
+
+    /// A port whose connection is open, with the driver's end and the peer's.
+    fn connected() -> (Arc<Port<Bare<Requester>>>, ConnId, std::net::TcpStream) {
+        let port = Port::new(Bare::new(), requester(), Arc::clone(driver().shared()));
         let Some(Action::Dial { conn, .. }) = port.poll_deferred() else { panic!("it dials") };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a dial");
-        let peer = listener.accept().expect("a connection");
+        let (peer, _) = listener.accept().expect("a connection");
         port.adopt(conn, Arc::new(stream));
-        assert_eq!(port.lock().last_flush, Instant::ZERO);
         // What it has to say at once is nobody's command.
         port.dialled(conn, Ok(()));
+        (port, conn, peer)
+    }
+
+    fn options() -> CallOptions {
+        CallOptions { deadline: Instant::NEVER, idempotent: false, fail_fast: false }
+    }
+
+    #[test]
+    fn a_burst_is_counted_from_the_end_of_the_last_write_whoever_made_it() {
+        let (port, _, _peer) = connected();
+        assert_eq!(port.lock().busy_at, Instant::ZERO);
         let before = port.now();
         port.flush();
-        assert!(port.lock().last_flush >= before);
-        let written = port.lock().last_flush;
+        assert!(port.lock().busy_at >= before);
+        let written = port.lock().busy_at;
         port.flush();
-        assert_eq!(port.lock().last_flush, written, "there was nothing to write");
-        drop(peer);
+        assert_eq!(port.lock().busy_at, written, "there was nothing to write");
+    }
+
+    #[test]
+    fn enough_of_a_burst_are_written_however_soon_they_come() {
+        let (port, conn, mut peer) = connected();
+        port.flush();
+        // Welcome: version 1, epoch 1, no record, a heartbeat each 10 000 ms, frames of 64 KiB.
+        let header =
+            [&[1, 0][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[0], &[0x10, 0x27, 0, 0], &[0, 0, 1, 0]].concat();
+        peer.write_all(&[&[20, 0, 0, 0, 2][..], &header].concat()).expect("an open connection");
+        while !port.lock().machine.is_connected() {
+            port.read(conn, false, &mut [0; 1_024]);
+        }
+        // Whatever the clock says, it is no moment ago.
+        port.lock().busy_at = Instant::NEVER;
+        for n in 1..=MOST_GATHERED {
+            port.command_at(Pace::Burst, |requester, now| requester.call(now, "f", &[], options()))
+                .expect("room");
+            assert_eq!(port.lock().backlog.is_empty(), n == MOST_GATHERED, "the {n}th");
+        }
+        assert_eq!(port.lock().gathered, 0);
+    }
+
+    /// Forgets how calls ended.
+    struct Forgetful;
+
+    impl Handler for Forgetful {
+        type Machine = Requester;
+        type Job = Done;
+
+        fn collect(&self, machine: &mut Requester, jobs: &mut Vec<Done>) {
+            jobs.extend(core::iter::from_fn(|| machine.poll_done()));
+        }
+
+        fn run(&self, _port: &Arc<Port<Self>>, jobs: &mut Vec<Done>) {
+            jobs.clear();
+        }
+
+        fn is_over(&self, _machine: &Requester) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_burst_goes_on_when_several_answers_have_come_together_and_not_after_one() {
+        let port = Port::new(Forgetful, requester(), Arc::clone(driver().shared()));
+        for calls in [1, 2] {
+            port.command(|requester, now| {
+                requester.start();
+                for _ in 0..calls {
+                    requester.call(now, "f", &[], options()).expect("room");
+                }
+            });
+            let before = port.now();
+            port.command(|requester, now| requester.stop(now));
+            let busy_at = port.lock().busy_at;
+            assert_eq!(busy_at > Instant::ZERO && busy_at >= before, calls > 1);
+        }
     }
 }
