@@ -65,7 +65,7 @@ pub struct Limits {
     pub session_keep: Duration,
     /// Records without a connection that a server keeps; the oldest goes first. Default 1 024.
     pub max_detached: u32,
-    /// Bytes that a driver reads at once, in one buffer for all its connections. Default 64 KiB. Too little costs system
+    /// Bytes that a driver reads at once, in one buffer for all its connections. Default 128 KiB. Too little costs system
     /// calls; too much lets one peer's small frames pile up before anybody looks at what has come of them.
     pub read_bytes: u32,
     /// Bytes of frames that are not whole yet, all connections together. Default 64 MiB.
@@ -116,7 +116,7 @@ impl Default for Limits {
             resume_wait: Duration::from_secs(3),
             session_keep: Duration::from_secs(60),
             max_detached: 1_024,
-            read_bytes: 64 * 1024,
+            read_bytes: 128 * 1024,
             partial_frames_bytes: 64 * MIB,
             queued_arguments_bytes: 32 * MIB,
             results_bytes: 64 * MIB,
