@@ -1,6 +1,7 @@
 //! What a subscriber has received and the application has not looked at yet: one ordered stream of events.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -68,27 +69,48 @@ pub enum EventKind {
     Connection(Box<ConnectionEvent>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
-    Message { seq: u64, topic_len: u8, data_len: u32, snapshot: bool },
-    Other(EventKind),
+/// One event in the order of all. Invariant: 16 bytes, there may be a great many.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Of a message.
+    seq: u64,
+    data_len: u32,
+    /// Bytes of its topic behind that of the last message; `SAME_TOPIC`: it is of the same topic as that one.
+    topic_len: u16,
+    what: What,
 }
 
-/// Events in the order in which they happened, in two buffers that are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Message,
+    Snapshot,
+    /// The next one of the others.
+    Other,
+}
+
+/// No topic is so long.
+const SAME_TOPIC: u16 = u16::MAX;
+
+/// Events in the order in which they happened, in a few buffers that are used again.
 ///
 /// A subscriber fills one batch while its application reads another, and the two are exchanged when it is through: no
-/// lock and no allocation per message.
+/// lock and no allocation per message. Messages of one topic that follow each other share its text.
 #[derive(Debug, Default)]
 pub struct Batch {
     topics: String,
     data: Vec<u8>,
     entries: Vec<Entry>,
+    others: VecDeque<EventKind>,
     /// What the events of connections take that are boxed.
     boxed_bytes: usize,
-    /// The next event to read, and where its topic and data begin.
+    /// Bytes of the last message's topic, which `topics` ends with.
+    last_topic_len: usize,
+    /// The next event to read.
     next: usize,
+    /// Where the topic of the message that was read last begins and ends, and its data ends.
     topic_at: usize,
-    data_at: usize,
+    topic_end: usize,
+    data_end: usize,
 }
 
 impl Batch {
@@ -99,26 +121,34 @@ impl Batch {
 
     /// The next event, or `None` at the end.
     #[allow(clippy::should_implement_trait)] // It lends from itself, which Iterator cannot express.
+    #[inline]
     pub fn next(&mut self) -> Option<Event<'_>> {
-        let entry = self.entries.get(self.next)?;
+        let Entry { seq, data_len, topic_len, what } = *self.entries.get(self.next)?;
         self.next += 1;
-        Some(match entry {
-            Entry::Message { seq, topic_len, data_len, snapshot } => {
-                let (topic_at, data_at) = (self.topic_at, self.data_at);
-                self.topic_at += usize::from(*topic_len);
-                self.data_at += *data_len as usize;
-                let topic = &self.topics[topic_at..self.topic_at];
-                let data = &self.data[data_at..self.data_at];
-                match snapshot {
-                    false => Event::Message { seq: *seq, topic, data },
-                    true => Event::Snapshot { seq: *seq, topic, data },
-                }
-            }
-            Entry::Other(kind) => Event::Other(kind.clone()),
+        if what == What::Other {
+            return self.next_other();
+        }
+        if topic_len != SAME_TOPIC {
+            self.topic_at = self.topic_end;
+            self.topic_end += usize::from(topic_len);
+        }
+        let data_at = self.data_end;
+        self.data_end += data_len as usize;
+        let topic = &self.topics[self.topic_at..self.topic_end];
+        let data = &self.data[data_at..self.data_end];
+        Some(match what {
+            What::Snapshot => Event::Snapshot { seq, topic, data },
+            _ => Event::Message { seq, topic, data },
         })
     }
 
+    #[cold]
+    fn next_other(&mut self) -> Option<Event<'_>> {
+        self.others.pop_front().map(Event::Other)
+    }
+
     /// All events have been read.
+    #[inline]
     pub fn is_read(&self) -> bool {
         self.next == self.entries.len()
     }
@@ -129,8 +159,9 @@ impl Batch {
         self.topics.clear();
         self.data.clear();
         self.entries.clear();
-        self.boxed_bytes = 0;
-        (self.next, self.topic_at, self.data_at) = (0, 0, 0);
+        self.others.clear();
+        (self.boxed_bytes, self.last_topic_len) = (0, 0);
+        (self.next, self.topic_at, self.topic_end, self.data_end) = (0, 0, 0, 0);
         if used < Self::KEPT_BYTES && self.data.capacity() > 4 * Self::KEPT_BYTES {
             self.data.shrink_to(Self::KEPT_BYTES);
             self.topics.shrink_to(Self::KEPT_BYTES);
@@ -142,7 +173,8 @@ impl Batch {
 
     /// Bytes that wait to be read, with the entries' own.
     pub(crate) fn size(&self) -> usize {
-        self.topics.len() + self.data.len() + self.entries.len() * size_of::<Entry>() + self.boxed_bytes
+        let others = self.others.len() * size_of::<EventKind>() + self.boxed_bytes;
+        self.topics.len() + self.data.len() + self.entries.len() * size_of::<Entry>() + others
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -150,31 +182,51 @@ impl Batch {
     }
 
     pub(crate) fn push_message(&mut self, seq: u64, topic: &str, data: &[u8]) {
-        self.push_data(seq, topic, data, false);
+        self.push_topic(topic);
+        self.push_data(What::Message, seq, topic.len(), data);
     }
 
     pub(crate) fn push_snapshot(&mut self, seq: u64, topic: &str, data: &[u8]) {
-        self.push_data(seq, topic, data, true);
+        self.push_topic(topic);
+        self.push_data(What::Snapshot, seq, topic.len(), data);
     }
 
-    fn push_data(&mut self, seq: u64, topic: &str, data: &[u8], snapshot: bool) {
+    /// A message whose topic nobody has looked at yet. False if it is no text: then nothing was done.
+    #[inline]
+    pub(crate) fn push_unchecked_message(&mut self, seq: u64, topic: &[u8], data: &[u8]) -> bool {
+        let last = self.topics.len() - self.last_topic_len;
+        if self.topics.as_bytes()[last..] == *topic && last + topic.len() > 0 {
+            // Neither looked at nor copied again.
+            self.push_data(What::Message, seq, usize::from(SAME_TOPIC), data);
+            return true;
+        }
+        let Ok(topic) = core::str::from_utf8(topic) else { return false };
+        self.push_message(seq, topic, data);
+        true
+    }
+
+    fn push_topic(&mut self, topic: &str) {
         self.topics.push_str(topic);
+        self.last_topic_len = topic.len();
+    }
+
+    #[inline]
+    fn push_data(&mut self, what: What, seq: u64, topic_len: usize, data: &[u8]) {
         self.data.extend_from_slice(data);
-        let topic_len = u8::try_from(topic.len()).expect("the decoder refuses longer topics");
+        let topic_len = u16::try_from(topic_len).expect("the decoder refuses longer topics");
         let data_len = u32::try_from(data.len()).expect("frames are limited to a u32");
-        self.entries.push(Entry::Message { seq, topic_len, data_len, snapshot });
+        self.entries.push(Entry { seq, data_len, topic_len, what });
     }
 
     pub(crate) fn push(&mut self, kind: EventKind) {
-        if let (EventKind::Position(new), Some(Entry::Other(EventKind::Position(last)))) =
-            (&kind, self.entries.last_mut())
-        {
-            // Heartbeats do not pile up while nobody reads.
-            *last = *new;
-            return;
-        }
-        if let (true, Some(Entry::Other(last))) = (is_retry(&kind), self.entries.last_mut()) {
-            if is_retry(last) {
+        let last = self.entries.last().filter(|last| last.what == What::Other);
+        if let Some(last) = last.and_then(|_| self.others.back_mut()) {
+            if let (EventKind::Position(new), EventKind::Position(last)) = (&kind, &mut *last) {
+                // Heartbeats do not pile up while nobody reads.
+                *last = *new;
+                return;
+            }
+            if is_retry(&kind) && is_retry(last) {
                 // Nor do failed attempts to reach a server that is away.
                 *last = kind;
                 return;
@@ -183,7 +235,8 @@ impl Batch {
         if matches!(kind, EventKind::Connection(_)) {
             self.boxed_bytes += BOXED_BYTES;
         }
-        self.entries.push(Entry::Other(kind));
+        self.others.push_back(kind);
+        self.entries.push(Entry { seq: 0, data_len: 0, topic_len: 0, what: What::Other });
     }
 }
 
@@ -215,5 +268,34 @@ mod tests {
         assert_eq!(batch.next(), None);
         batch.clear();
         assert!(batch.is_empty() && batch.size() == 0);
+    }
+
+    #[test]
+    fn messages_of_one_topic_share_its_text_and_each_has_its_own() {
+        let said = [("tick.a", 1), ("tick.a", 2), ("tick.b", 3), ("tick.b", 4), ("", 5), ("", 6), ("a", 7)];
+        let mut batch = Batch::new();
+        for round in 0..3 {
+            for (topic, seq) in said {
+                assert!(batch.push_unchecked_message(seq, topic.as_bytes(), &[seq as u8; 3]));
+                assert!(!batch.push_unchecked_message(seq, b"\xff", b"nothing of it stays"));
+                if seq == 3 {
+                    batch.push(EventKind::Position(4));
+                    batch.push_snapshot(1, "tick.c", b"new");
+                    batch.push_message(3, "tick.b", b"again");
+                }
+            }
+            assert_eq!(batch.topics, "tick.atick.btick.ctick.ba", "in round {round}");
+            for (topic, seq) in said {
+                assert_eq!(batch.next(), Some(Event::Message { seq, topic, data: &[seq as u8; 3] }));
+                if seq == 3 {
+                    assert_eq!(batch.next(), Some(Event::Other(EventKind::Position(4))));
+                    assert_eq!(batch.next(), Some(Event::Snapshot { seq: 1, topic: "tick.c", data: b"new" }));
+                    assert_eq!(batch.next(), Some(Event::Message { seq, topic, data: b"again" }));
+                }
+            }
+            assert!(batch.is_read() && batch.next().is_none());
+            batch.clear();
+        }
+        assert_eq!(size_of::<Entry>(), 16);
     }
 }

@@ -76,6 +76,11 @@ impl Deframer {
         Ok(Some(&self.partial[LENGTH_BYTES..]))
     }
 
+    /// Nothing is unfinished, and nothing has failed: the next frame begins with the next byte.
+    pub fn is_between_frames(&self) -> bool {
+        self.failed.is_none() && (self.handed_out || self.partial.is_empty())
+    }
+
     /// Bytes held of an unfinished frame, length field included; 0 between frames.
     pub fn partial_len(&self) -> usize {
         if self.handed_out {

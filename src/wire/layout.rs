@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::LENGTH_BYTES;
+use super::{Kind, LENGTH_BYTES, MAX_NAME_BYTES};
 
 /// The whole length, length field included, of the encoded frame at the front of `bytes`, and its tag: the u64 that
 /// every Request, Reply, Publish and Last header begins with (the id or the sequence number). 0 where there is none.
@@ -33,7 +33,7 @@ pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
     let len = u32::try_from(total - LENGTH_BYTES as u64).expect("frames are limited to a u32");
     let mut head = [0; LENGTH_BYTES + 1 + 8 + 2];
     head[..4].copy_from_slice(&len.to_le_bytes());
-    head[4] = super::Kind::Publish as u8;
+    head[4] = Kind::Publish as u8;
     head[5..13].copy_from_slice(&seq.to_le_bytes());
     let topic_len = u8::try_from(topic.len()).expect("a topic within its limit");
     let used = if topic_len < 0x80 {
@@ -50,6 +50,7 @@ pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
 
 /// What the header of a Publish frame holds, if it is written in the shortest way: the number, the topic's bytes and the
 /// data.
+#[inline]
 pub(super) fn split_publish(header: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (seq, rest) = header.split_first_chunk::<8>()?;
     let (topic_len, rest) = match rest {
@@ -59,6 +60,22 @@ pub(super) fn split_publish(header: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     };
     let (topic, data) = rest.split_at_checked(topic_len)?;
     Some((u64::from_le_bytes(*seq), topic, data))
+}
+
+/// The Publish frame at the front of `bytes`, if all of it is there, it is written in the shortest way and within the
+/// limit, which is in bytes after the length field: its number, the bytes of its topic, which nobody has looked at, and
+/// its data; and what lies behind it.
+#[inline]
+pub fn split_whole_publish(bytes: &[u8], limit: u32) -> Option<((u64, &[u8], &[u8]), &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+    let len = Some(u32::from_le_bytes(*len)).filter(|len| *len <= limit)?;
+    let (body, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    let (kind, header) = body.split_first()?;
+    if *kind != Kind::Publish as u8 {
+        return None;
+    }
+    let publish = split_publish(header).filter(|(_, topic, _)| topic.len() <= MAX_NAME_BYTES)?;
+    Some((publish, rest))
 }
 
 #[cfg(test)]
@@ -94,5 +111,27 @@ mod tests {
             assert_eq!(split, Some((u64::MAX, topic.as_bytes(), &b"data"[..])));
             assert_eq!(split_publish(&bytes[LENGTH_BYTES + 1..][..topic_len]), None, "a torso");
         }
+    }
+
+    #[test]
+    fn only_a_whole_publication_within_its_limits_is_taken_off_the_front() {
+        let mut bytes = Vec::new();
+        put_publish(7, "tick.a", b"data", &mut bytes);
+        let len = u32::try_from(bytes.len() - LENGTH_BYTES).unwrap();
+        let whole = bytes.clone();
+        bytes.extend_from_slice(b"rest");
+        let split = split_whole_publish(&bytes, len);
+        assert_eq!(split, Some(((7, &b"tick.a"[..], &b"data"[..]), &b"rest"[..])));
+        assert_eq!(split_whole_publish(&bytes, len - 1), None, "too long");
+        (0..whole.len()).for_each(|cut| assert_eq!(split_whole_publish(&bytes[..cut], len), None));
+        let mut other = whole.clone();
+        other[LENGTH_BYTES] = Kind::Last as u8;
+        assert_eq!(split_whole_publish(&other, len), None, "another kind");
+        let mut long = Vec::new();
+        put_publish(7, &"t".repeat(255), b"", &mut long);
+        long[LENGTH_BYTES + 9] |= 0x7f;
+        long[LENGTH_BYTES + 10] = 2;
+        assert_eq!(split_whole_publish(&long, u32::MAX), None, "a name that is too long, or not there");
+        assert_eq!(split_whole_publish(&[0; 8], u32::MAX), None, "nothing at all");
     }
 }

@@ -16,6 +16,11 @@ pub(crate) trait ClientRole {
     fn handle_established(&mut self, now: Instant, welcome: Welcome, before: Option<u64>);
     /// A frame of the role. The session is established.
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason>;
+    /// Takes frames off the front of the input that it can do without any more ado, whole ones within the limit. Whatever
+    /// it leaves comes as a frame. The session is established. True if it took any.
+    fn handle_front(&mut self, _input: &mut &[u8], _limit: u32) -> bool {
+        false
+    }
     /// The connection is gone; the frame `begun` was cut off.
     fn handle_lost(&mut self, now: Instant, begun: Option<u64>);
     /// Queues the control frames that are due. No chunk is out.
@@ -72,7 +77,11 @@ impl<R: ClientRole> Machine for R {
             else {
                 break None;
             };
-            let frame = match deframer.next(&mut input, session.frame_limit()) {
+            let (limit, established) = (session.frame_limit(), session.is_established());
+            if established && deframer.is_between_frames() {
+                ended |= self.handle_front(&mut input, limit);
+            }
+            let frame = match deframer.next(&mut input, limit) {
                 Ok(None) => break None,
                 Ok(Some(body)) => Frame::decode(body),
                 Err(error) => Err(error),
