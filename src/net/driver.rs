@@ -92,10 +92,11 @@ enum Owner {
 
 const WAKER: Token = Token(0);
 const EVENTS_PER_TURN: usize = 256;
-/// What one connection may bring in before others have their turn.
-const READS_PER_TURN: usize = 4;
 /// Read at once until that was too little once: handshakes and small requests need no more.
 const FIRST_READ_BYTES: usize = 4 * 1024;
+/// What a turn takes in from connections that have more than was asked for, all together: it is dealt with, by whom it is
+/// for, while it is fresh. Those that had no turn come first in the next one.
+const TURN_BYTES: usize = 256 * 1024;
 
 impl Driver {
     /// A poll loop with nothing to drive.
@@ -186,6 +187,7 @@ impl Driver {
         // An answer that came after the last look, while we were up, woke nobody.
         let now = self.shared.clock.now();
         self.take_resolved(now);
+        self.find_touched(now);
         self.do_deferred();
         let wait = self.how_long(now, timeout);
         self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
@@ -199,14 +201,15 @@ impl Driver {
         let now = self.shared.clock.now();
         self.take_resolved(now);
         self.expire_dials(now);
+        // Ports that others touch from here on are looked at before the next sleep.
         self.find_touched(now);
         self.touched_ports().for_each(|port| port.timers(now));
         self.do_deferred();
         self.touched_ports().for_each(|port| port.flush_backlog());
         self.do_deferred();
-        for slot in &mut self.ports {
-            if slot.as_ref().is_some_and(|slot| slot.may_want() && slot.port.is_over()) {
-                *slot = None;
+        for index in &self.touched {
+            if self.ports[*index].as_ref().is_some_and(|slot| slot.port.is_over()) {
+                self.ports[*index] = None;
             }
         }
         Ok(())
@@ -336,21 +339,19 @@ impl Driver {
         if self.buffer.is_empty() {
             self.buffer = std::vec![0; self.read_bytes.min(FIRST_READ_BYTES)];
         }
+        let mut left = TURN_BYTES;
         for _ in 0..self.ready.len() {
+            if left == 0 {
+                break;
+            }
             let Some((key, closed)) = self.ready.pop() else { break };
-            let mut readiness = Readiness::More;
             let Some(slot) = self.ports.get(key.port).and_then(Option::as_ref) else { continue };
-            for _ in 0..READS_PER_TURN {
-                readiness = slot.port.read(key.conn, closed, &mut self.buffer);
-                if readiness == Readiness::Done {
-                    break;
-                }
+            if let Readiness::More(read) = slot.port.read(key.conn, closed, &mut self.buffer) {
+                left = left.saturating_sub(read);
                 if !closed {
                     // It was full: from here on more is read at once.
                     self.buffer.resize(self.read_bytes, 0);
                 }
-            }
-            if readiness == Readiness::More {
                 self.ready.push(key, closed);
             }
         }
@@ -359,10 +360,8 @@ impl Driver {
     // What only the driver can do.
 
     fn do_deferred(&mut self) {
-        for port in 0..self.ports.len() {
-            if !self.ports[port].as_ref().is_some_and(Slot::may_want) {
-                continue;
-            }
+        for at in 0..self.touched.len() {
+            let port = self.touched[at];
             while let Some(action) = self.port(port).and_then(|port| port.poll_deferred()) {
                 self.act(port, action);
             }

@@ -17,9 +17,9 @@
 //! which reads it before it sleeps.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
 
 use super::{Clock, Driver, Shared};
 use crate::time::{Duration, Instant};
@@ -42,13 +42,15 @@ pub(crate) struct Lead {
     is_far: AtomicBool,
     /// Something was left to it since it last looked.
     is_left: AtomicBool,
-    /// Ports whose news go to somebody who does not wait here: while there are any, the driver is never left alone.
-    unattended: AtomicUsize,
+    /// Somebody runs what the driver brings, and comes back to it.
+    is_attended: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     leader: Leader,
+    /// The thread of a leading waiter.
+    leading: Option<ThreadId>,
     /// Times that somebody has taken the driver. Who gives it back looks whether somebody else has it by then.
     takeovers: u64,
     /// It was left to a waiter, who has not taken it yet.
@@ -70,6 +72,8 @@ enum Leader {
 /// How long the driver may be nobody's before the caretaker takes it: the gap between two calls of a busy caller is
 /// shorter, and nothing that only the caretaker sees is in such a hurry.
 const AWAY: Duration = Duration::from_micros(500);
+/// The same where somebody is busy with what the driver has brought: to bring more would not help, only fill memory.
+const AWAY_ATTENDED: Duration = Duration::from_millis(10);
 /// The caretaker of busy callers, who leave the driver and take it again all the time, looks so rarely.
 const FAR: Duration = Duration::from_millis(4);
 /// After so many looks at one and the same leader the caretaker stops looking, and is told.
@@ -81,13 +85,9 @@ impl Lead {
         let _ = self.driver.set(Arc::downgrade(driver));
     }
 
-    pub(super) fn note_unattended(&self) {
-        self.unattended.fetch_add(1, Ordering::SeqCst);
-        self.changed.notify_all();
-    }
-
-    pub(super) fn forget_unattended(&self) {
-        self.unattended.fetch_sub(1, Ordering::SeqCst);
+    /// Somebody waits here whenever there is nothing to do with what was brought; or does so no more.
+    pub(crate) fn note_attended(&self, is_attended: bool) {
+        self.is_attended.store(is_attended, Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,6 +104,7 @@ impl Lead {
     ) -> Option<T> {
         let mut place = Place { lead: self, shared, listed: false };
         loop {
+            // From here on this thread is told of what comes.
             if let Some(found) = look() {
                 return Some(found);
             }
@@ -137,6 +138,9 @@ impl Lead {
     }
 
     /// Turns the driver until `look` finds something, the time is over, or the caretaker needs it.
+    ///
+    /// It looks before the first turn: what another leader brought after the last look, and before it left, no turn brings
+    /// again. What comes once this thread leads comes through it, or rouses it.
     fn lead<T>(
         &self,
         driver: &mut Driver,
@@ -145,19 +149,25 @@ impl Lead {
         look: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
         loop {
+            if let Some(found) = look() {
+                return Some(found);
+            }
             let left = deadline.saturating_since(shared.clock.now());
             if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
                 // The caretaker meets the same, says so, and ends.
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;
             }
-            if let Some(found) = look() {
-                return Some(found);
-            }
             if left.is_zero() || self.urgent.load(Ordering::SeqCst) {
                 return None;
             }
         }
+    }
+
+    /// Whether this thread, while it waits, turns the driver.
+    #[cfg(test)]
+    pub(crate) fn is_led_by(&self, thread: &Thread) -> bool {
+        self.lock().leading == Some(thread.id())
     }
 
     fn begin(&self, leader: Leader) -> u64 {
@@ -175,13 +185,25 @@ impl Lead {
         if state.takeovers != turn {
             return;
         }
-        state.leader = Leader::Nobody;
+        (state.leader, state.leading) = (Leader::Nobody, None);
         self.is_free.store(true, Ordering::SeqCst);
         if state.waiters.is_empty() && shared.is_called() {
             // Something has come since the last turn looked.
             self.urgent.store(true, Ordering::SeqCst);
         }
         self.pass_on(state);
+    }
+
+    /// Has a waiting thread look again, for something that no turn brings.
+    pub(crate) fn rouse(&self, thread: &Thread, shared: &Shared) {
+        if thread.id() == thread::current().id() {
+            // In the middle of its own turn, after which it looks.
+            return;
+        }
+        if self.lock().leading == Some(thread.id()) {
+            return shared.wake_for_certain();
+        }
+        thread.unpark();
     }
 
     fn note_freed(&self, now: Instant) {
@@ -219,8 +241,7 @@ impl Lead {
         }
         let next = state.waiters.pop_front();
         state.is_promised = next.is_some();
-        let alone = state.caretaker_sleeps || self.unattended.load(Ordering::SeqCst) > 0;
-        let tell = self.urgent.load(Ordering::SeqCst) || (next.is_none() && alone);
+        let tell = self.urgent.load(Ordering::SeqCst) || (next.is_none() && state.caretaker_sleeps);
         drop(state);
         if let Some(next) = next {
             next.unpark();
@@ -246,23 +267,26 @@ impl Lead {
     pub(super) fn await_leisure(&self, clock: &Clock) {
         let mut looks = 0;
         let mut pace = AWAY;
+        let mut is_left = false;
         let mut state = self.lock();
         let mut takeovers = state.takeovers;
         while !self.urgent.load(Ordering::SeqCst) {
             let since = match self.freed_at.load(Ordering::SeqCst) {
-                0 => AWAY,
+                0 => Duration::MAX,
                 at => clock.now().saturating_since(Instant::from_micros(at - 1)),
             };
-            self.is_far.store(pace > AWAY, Ordering::SeqCst);
-            if self.is_left.swap(false, Ordering::SeqCst) {
+            let is_attended = self.is_attended.load(Ordering::SeqCst);
+            self.is_far.store(pace > AWAY || is_attended, Ordering::SeqCst);
+            is_left |= self.is_left.swap(false, Ordering::SeqCst);
+            let away = if is_attended && !is_left { AWAY_ATTENDED } else { AWAY };
+            if is_left {
                 pace = AWAY;
             }
             let wait = match state.leader {
                 Leader::Waiter if looks < LOOKS => pace,
                 Leader::Waiter => MOST_WAIT,
-                _ if since >= AWAY => return,
-                _ if self.unattended.load(Ordering::SeqCst) > 0 && !state.is_promised => return,
-                _ => pace - since,
+                _ if since >= away => return,
+                _ => pace.max(away) - since,
             };
             state.caretaker_sleeps = wait == MOST_WAIT;
             state = match self.changed.wait_timeout(state, wait) {
@@ -274,6 +298,8 @@ impl Lead {
             let is_busy = state.takeovers != takeovers;
             pace = if is_busy { FAR.min(2 * pace) } else { AWAY };
             looks = if is_busy { 0 } else { looks + 1 };
+            // Whoever has led since has done what was left.
+            is_left &= !is_busy;
             takeovers = state.takeovers;
         }
     }
@@ -311,6 +337,7 @@ impl Lead {
 impl State {
     fn begin(&mut self, leader: Leader) {
         self.leader = leader;
+        self.leading = (leader == Leader::Waiter).then(|| thread::current().id());
         self.takeovers += 1;
         self.is_promised = false;
     }
@@ -419,6 +446,8 @@ const MOST_WAIT: Duration = Duration::from_secs(3_600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Keepalive;
+    use crate::pattern::Limits;
 
     #[test]
     fn callers_who_only_begin_calls_keep_the_caretaker_away_no_longer_than_one_who_waited() {
@@ -436,5 +465,40 @@ mod tests {
         // It comes, and has it.
         lead.await_leisure(&clock);
         assert!(lead.begin_care().is_some() && !lead.is_left_to_callers());
+    }
+
+    #[test]
+    fn the_caretaker_brings_no_more_while_somebody_is_busy_with_what_there_is() {
+        let (lead, clock) = (Lead::default(), Clock::new());
+        lead.driver.set(Weak::new()).expect("nobody has shared one");
+        lead.note_attended(true);
+        for is_left in [false, true] {
+            let turn = lead.begin(Leader::Waiter);
+            let freed_at = clock.now();
+            lead.note_freed(freed_at);
+            lead.end_care(Some(turn), &clock);
+            if is_left {
+                lead.come_before_long();
+            }
+            lead.await_leisure(&clock);
+            let away = clock.now().saturating_since(freed_at);
+            assert!(away >= if is_left { AWAY } else { AWAY_ATTENDED }, "{away:?}");
+            assert_eq!(lead.is_left.load(Ordering::SeqCst), false, "it has come for it");
+        }
+    }
+
+    #[test]
+    fn what_another_leader_brought_after_the_last_look_is_found_before_the_first_turn() {
+        let (driver, shared) = crate::net::driver(&Limits::tiny(), Keepalive::default()).unwrap();
+        let driver = Arc::new(Mutex::new(driver));
+        shared.lead.share(&driver);
+        let mut looks = 0;
+        // Brought by somebody who has let the driver go by the time that this thread takes it: no turn would end for it.
+        let deadline = shared.clock.now() + Duration::from_secs(20);
+        let found = shared.lead.wait(&shared, deadline, || {
+            looks += 1;
+            (looks > 1).then_some(looks)
+        });
+        assert!(found == Some(2) && shared.clock.now() < deadline, "it slept for what was there");
     }
 }

@@ -33,10 +33,6 @@ pub(crate) trait Handler: Send + Sync + Sized + 'static {
     const IS_BARE: bool = false;
     /// The port has let go of everything: nothing of this life will happen any more.
     fn handle_over(&self) {}
-    /// Its news go to somebody who does not wait in [`Port::wait_until`].
-    fn is_unattended(&self) -> bool {
-        false
-    }
 }
 
 /// A machine behind its lock. Commands come from any thread, bytes and time from the driver.
@@ -143,9 +139,6 @@ impl<H: Handler> Port<H> {
             jobs: Vec::new(),
             watchers: Vec::new(),
         };
-        if handler.is_unattended() {
-            shared.lead.note_unattended();
-        }
         let port = Port { handler, state: Mutex::new(state), touched: AtomicBool::new(true), shared };
         // What the machine was told before it came here.
         port.sort_actions(&mut port.lock());
@@ -315,6 +308,7 @@ impl<H: Handler> Port<H> {
     }
 
     /// Sorts what the machine wants. False if it is for the driver, which has been woken.
+    #[inline]
     fn take_actions(&self, state: &mut State<H::Machine, H::Job>) -> bool {
         let mut wake = false;
         while let Some(action) = state.machine.poll_action() {
@@ -430,14 +424,6 @@ impl<H: Handler> Port<H> {
     pub(crate) fn add_conn(&self, conn: ConnId, stream: Arc<TcpStream>) {
         let entry = Conn { stream, writable: true, became_writable: false, writing: false, ended: None };
         self.lock().conns.insert(conn, entry);
-    }
-}
-
-impl<H: Handler> Drop for Port<H> {
-    fn drop(&mut self) {
-        if self.handler.is_unattended() {
-            self.shared.lead.forget_unattended();
-        }
     }
 }
 

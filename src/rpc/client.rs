@@ -292,7 +292,12 @@ impl RpcClient {
         options: SubscribeOptions,
     ) -> Result<(Arc<CallbackSource>, Subscription<T>), SubscribeError> {
         let callbacks = &self.inner.config.callbacks;
-        callbacks.dispatcher().map_err(|_| SubscribeError::Stopped)?;
+        let running = self.running().ok_or(SubscribeError::Stopped)?;
+        callbacks.attend(&running.shared).map_err(|_| SubscribeError::Stopped)?;
+        if running.whole.is_stopped() {
+            callbacks.leave(&running.shared);
+            return Err(SubscribeError::Stopped);
+        }
         let source = Arc::new(CallbackSource::new(callbacks));
         let readable = Arc::downgrade(&source) as Weak<dyn Readable>;
         let subscription = self.subscribe_then(prefix, options, Some(readable))?;
@@ -433,6 +438,7 @@ impl Inner {
         }
         let sources = running.whole.take_sources();
         drop(ports);
+        self.config.callbacks.leave(&running.shared);
         running.driver.finish();
         // What the callbacks own is the user's, and its end may stop us once more.
         drop(changing);

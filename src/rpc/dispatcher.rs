@@ -1,14 +1,19 @@
 //! The thread that callbacks run on: one per client, started with the first callback.
+//!
+//! While it has nothing to run it waits for its client's driver like whoever waits for a reply, and turns it if nobody else
+//! does: then an event is read by the thread that its callback runs on, and nobody has to be woken for it. It never has the
+//! driver while a callback runs.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::string::String;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 
 use super::lane::discard;
+use crate::net::{self, Instant};
 
 /// Something to run on the dispatcher's thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -20,20 +25,23 @@ pub(crate) struct Dispatcher {
 
 struct Shared {
     state: Mutex<State>,
-    work: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     stopped: bool,
+    /// Whose driver the thread turns while it waits.
+    driven: Option<Arc<net::Shared>>,
+    /// The thread, once it has found nothing to do.
+    waiting: Option<Thread>,
 }
 
 const STACK_BYTES: usize = 1024 * 1024;
 
 impl Dispatcher {
     pub(crate) fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let builder = thread::Builder::new().name(String::from("pulsewire-events")).stack_size(STACK_BYTES);
         builder.spawn(move || theirs.run())?;
@@ -46,12 +54,31 @@ impl Dispatcher {
         let mut state = self.shared.lock();
         if !state.stopped {
             state.jobs.push_back(job);
-            self.shared.work.notify_one();
+            state.rouse();
         }
     }
-}
 
-impl Dispatcher {
+    /// Turns this driver while it waits, and no other any more.
+    pub(crate) fn attend(&self, driven: &Arc<net::Shared>) {
+        let mut state = self.shared.lock();
+        if !state.is_driven(driven) {
+            // Whoever turns another one is told there.
+            state.rouse();
+            state.driven = Some(Arc::clone(driven));
+            driven.lead.note_attended(true);
+        }
+    }
+
+    /// Turns this driver no more: it has to come to its end.
+    pub(crate) fn leave(&self, driven: &Arc<net::Shared>) {
+        let mut state = self.shared.lock();
+        if state.is_driven(driven) {
+            state.rouse();
+            state.driven = None;
+            driven.lead.note_attended(false);
+        }
+    }
+
     /// Runs a job after those before it, unless very many wait already: whoever hangs is not told of everything.
     pub(crate) fn push_or_drop(&self, job: Job) {
         let waiting = self.shared.lock().jobs.len();
@@ -68,8 +95,9 @@ const MOST_JOBS: usize = 1_024;
 impl Dispatcher {
     /// Takes no more jobs; the thread ends with the last one.
     pub(crate) fn stop_when_done(&self) {
-        self.shared.lock().stopped = true;
-        self.shared.work.notify_one();
+        let mut state = self.shared.lock();
+        state.stopped = true;
+        state.rouse();
     }
 }
 
@@ -78,10 +106,10 @@ impl Drop for Dispatcher {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.stopped = true;
+        state.rouse();
         let unrun = core::mem::take(&mut state.jobs);
         drop(state);
         drop(unrun);
-        self.shared.work.notify_one();
     }
 }
 
@@ -91,20 +119,135 @@ impl Shared {
     }
 
     fn run(&self) {
-        let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
-                drop(state);
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                    discard(panic);
-                    log::warn!("callback-panicked");
+            match self.wait() {
+                Next::Job(job) => {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+                        discard(panic);
+                        log::warn!("callback-panicked");
+                    }
                 }
-                state = self.lock();
-            } else if state.stopped {
-                return;
-            } else {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                Next::End => return,
             }
         }
+    }
+
+    fn wait(&self) -> Next {
+        loop {
+            let driven = self.lock().driven.clone();
+            let next = match &driven {
+                Some(shared) => shared.lead.wait(shared, Instant::NEVER, || self.look(driven.as_ref())),
+                None => self.look(None).or_else(|| {
+                    thread::park();
+                    None
+                }),
+            };
+            if let Some(Some(next)) = next {
+                return next;
+            }
+        }
+    }
+
+    /// What there is to do; `Some(None)` if it is to turn another driver. Else whatever comes rouses the thread.
+    fn look(&self, driven: Option<&Arc<net::Shared>>) -> Option<Option<Next>> {
+        let mut state = self.lock();
+        state.waiting = None;
+        if let Some(job) = state.jobs.pop_front() {
+            return Some(Some(Next::Job(job)));
+        }
+        if state.stopped {
+            return Some(Some(Next::End));
+        }
+        if driven.map_or(state.driven.is_some(), |driven| !state.is_driven(driven)) {
+            return Some(None);
+        }
+        state.waiting = Some(thread::current());
+        None
+    }
+}
+
+/// What the thread does next.
+enum Next {
+    Job(Job),
+    End,
+}
+
+impl State {
+    fn is_driven(&self, driven: &Arc<net::Shared>) -> bool {
+        self.driven.as_ref().is_some_and(|other| Arc::ptr_eq(other, driven))
+    }
+
+    /// The thread has something to look at, if it waits.
+    fn rouse(&mut self) {
+        let Some(thread) = self.waiting.take() else { return };
+        match &self.driven {
+            Some(shared) => shared.lead.rouse(&thread, shared),
+            None => thread.unpark(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{channel, Receiver};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::{DriverThread, Keepalive};
+    use crate::pattern::Limits;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn push(dispatcher: &Dispatcher) -> Receiver<()> {
+        let (sender, done) = channel();
+        dispatcher.push(Box::new(move || sender.send(()).expect("the test waits for it")));
+        done
+    }
+
+    /// Pushes a job whenever the thread has found nothing to do.
+    fn push_many(dispatcher: &Dispatcher) {
+        for _ in 0..200 {
+            push(dispatcher).recv_timeout(DEADLINE).expect("it was told");
+            while dispatcher.shared.lock().waiting.is_none() {
+                thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_are_run_at_once_whoever_turns_the_driver() {
+        let dispatcher = Dispatcher::start().unwrap();
+        push_many(&dispatcher);
+        for _ in 0..3 {
+            let (driver, shared) = net::driver(&Limits::tiny(), Keepalive::default()).unwrap();
+            let driver = DriverThread::start("test", driver, true).unwrap();
+            dispatcher.attend(&shared);
+            push_many(&dispatcher);
+            let leads =
+                |state: &State| state.waiting.as_ref().is_some_and(|thread| shared.lead.is_led_by(thread));
+            let deadline = std::time::Instant::now() + DEADLINE;
+            while !leads(&dispatcher.shared.lock()) {
+                assert!(std::time::Instant::now() < deadline, "it never turns the driver itself");
+                push(&dispatcher).recv_timeout(DEADLINE).expect("it was told");
+                thread::yield_now();
+            }
+            push_many(&dispatcher);
+            let found = shared.lead.wait(&shared, Instant::NEVER, || {
+                // Another one may have the driver meanwhile, and lets it go.
+                let done = push(&dispatcher);
+                done.recv_timeout(DEADLINE).ok()
+            });
+            assert_eq!(found, Some(()));
+            dispatcher.leave(&shared);
+            push_many(&dispatcher);
+            driver.finish();
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_job_and_no_other() {
+        let dispatcher = Dispatcher::start().unwrap();
+        dispatcher.push(Box::new(|| panic!("as it does")));
+        push(&dispatcher).recv_timeout(DEADLINE).expect("the next one runs");
     }
 }

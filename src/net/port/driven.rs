@@ -15,8 +15,8 @@ use crate::time::Instant;
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// There may be more.
-    More,
+    /// There may be more than these bytes.
+    More(usize),
     /// Nothing more until the kernel says so, or the machine wants none.
     Done,
 }
@@ -109,7 +109,7 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
                 }
                 state.machine.handle_bytes(now, conn, &buffer[..read]);
                 if read == buffer.len() || closed {
-                    readiness = Readiness::More;
+                    readiness = Readiness::More(read);
                 } else {
                     state.machine.handle_drained(now, conn);
                 }

@@ -143,7 +143,7 @@ impl Config {
     pub(super) fn start(&self) -> Result<Running, net::Error> {
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         if !self.callbacks.is_empty() {
-            self.callbacks.dispatcher()?;
+            self.callbacks.attend(&shared)?;
         }
         let random = Random::new(net::random_u64());
         let session = SessionId(net::random_bytes());

@@ -106,10 +106,6 @@ impl Handler for SubscriptionHandler {
         }
     }
 
-    fn is_unattended(&self) -> bool {
-        self.readable.is_some()
-    }
-
     fn is_over(&self, machine: &Subscriber) -> bool {
         let over = machine.is_stopped() && machine.is_closed();
         if over {

@@ -161,8 +161,18 @@ impl Callbacks {
         self.on_connection.is_none() && self.on_disconnected.is_none() && self.on_reconnected.is_none()
     }
 
-    /// The thread that callbacks run on, started when it is first needed.
-    pub(super) fn dispatcher(&self) -> Result<&Dispatcher, net::Error> {
+    /// The thread that callbacks run on waits for what this driver brings. It is started when it is first needed.
+    pub(super) fn attend(&self, driver: &Arc<net::Shared>) -> Result<(), net::Error> {
+        self.dispatcher()?.attend(driver);
+        Ok(())
+    }
+
+    /// This driver comes to its end.
+    pub(super) fn leave(&self, driver: &Arc<net::Shared>) {
+        self.dispatcher.get().into_iter().for_each(|dispatcher| dispatcher.leave(driver));
+    }
+
+    fn dispatcher(&self) -> Result<&Dispatcher, net::Error> {
         if let Some(dispatcher) = self.dispatcher.get() {
             return Ok(dispatcher);
         }
