@@ -46,6 +46,7 @@ const ATTENTION: Duration = Duration::from_millis(1);
 
 impl Flood {
     /// One more of so many bytes waits to be written. True: it is to be written now, with all the others.
+    #[inline]
     pub(super) fn gather(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
         // Nothing waits: whether this one may go at once, the time since the last write says.
         let is_first = self.gathered == 0;
@@ -56,7 +57,11 @@ impl Flood {
             self.is_waiting = true;
             return false;
         }
-        let now = now();
+        self.look(is_first, is_full, now())
+    }
+
+    /// Whether what has been gathered is to be written at this moment.
+    fn look(&mut self, is_first: bool, is_full: bool, now: Instant) -> bool {
         let looked = now.saturating_since(self.last_look);
         // As many as came in the time that may pass, and no more than twice as many as before.
         self.stride = match looked {
@@ -86,6 +91,11 @@ impl Flood {
         self.gathered = 0;
         self.effort = now.saturating_since(begun).min(MOST_EFFORT);
         self.last_write = now;
+    }
+
+    /// How long writing to all took when it was last done, up to a millisecond.
+    pub(super) fn effort(&self) -> Duration {
+        self.effort
     }
 
     /// Something was left to be written later. True: the driver does not know and has to be woken.

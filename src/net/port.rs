@@ -243,6 +243,11 @@ impl<H: Handler> Port<H> {
         (result, false)
     }
 
+    /// How long it takes about to write to all who wait for something, up to a millisecond.
+    pub(crate) fn write_effort(&self) -> Duration {
+        self.lock_quietly().flood.effort()
+    }
+
     /// Looks for something in the machine and, if it is there, does and writes what comes of having found it: reading
     /// may go on, a refusal may have to be sent.
     pub(crate) fn look<T>(self: &Arc<Self>, look: impl FnOnce(&mut H::Machine) -> Option<T>) -> Option<T> {

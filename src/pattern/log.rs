@@ -148,9 +148,11 @@ impl Log {
         assert!(len <= self.max_frame_bytes(), "a frame of {len} bytes is above the log's limit");
         debug_assert!(self.index.back().is_none_or(|newest| newest.seq < seq), "sequence numbers ascend");
         if self.index.len() == self.limits.messages {
-            self.evict_before(self.first + 1);
+            self.evict_oldest();
         }
-        self.reserve_index();
+        if self.index.len() == self.index.capacity() {
+            self.reserve_index();
+        }
         if self.segments.back().is_none_or(|open| open.capacity - open.end < len) {
             self.open_segment(len);
         }
@@ -169,11 +171,17 @@ impl Log {
 
     /// What [`first_slot`](Self::first_slot) will be once a frame of `len` bytes has been pushed: every frame before it
     /// has to go for that one. Looks at each segment that goes.
+    #[inline]
     pub fn first_slot_after(&self, len: usize) -> Slot {
         let by_messages = self.first + u64::from(self.index.len() == self.limits.messages);
         if self.segments.back().is_some_and(|open| open.capacity - open.end >= len) {
             return by_messages;
         }
+        self.first_slot_after_opening(len, by_messages)
+    }
+
+    /// The same, if a segment has to be opened for it.
+    fn first_slot_after_opening(&self, len: usize, by_messages: Slot) -> Slot {
         let wanted = self.segment_capacity(len);
         let fits = |capacity: usize| (wanted..=2 * wanted).contains(&capacity);
         let spare = self.spare.as_ref().map_or(0, Vec::capacity);
@@ -194,6 +202,23 @@ impl Log {
             free += segment.capacity;
         }
         by_messages.max(by_bytes)
+    }
+
+    /// The first slot that is left, at the latest, once a frame of `len` bytes has been pushed and there is room for one of
+    /// `kept` bytes behind it, whatever segments they open. Looks at each segment that goes.
+    pub fn first_slot_after_both(&self, len: usize, kept: usize) -> Slot {
+        let by_messages = self.first + 2_u64.saturating_sub((self.limits.messages - self.index.len()) as u64);
+        let wanted = self.segment_capacity(len) + self.segment_capacity(kept);
+        let mut free = self.limits.bytes - self.reserved_bytes + self.spare.as_ref().map_or(0, Vec::capacity);
+        let mut by_bytes = self.first;
+        for (at, segment) in self.segments.iter().enumerate() {
+            if free >= wanted {
+                break;
+            }
+            by_bytes = self.slots_end(at);
+            free += segment.capacity;
+        }
+        by_messages.max(by_bytes).min(self.next_slot())
     }
 
     /// The slot of the oldest frame still held; [`next_slot`](Self::next_slot) if there is none.
@@ -345,12 +370,11 @@ impl Log {
         low
     }
 
-    /// Makes room for one more entry, doubling, but never beyond the limit as a vector that grows by itself would.
+    /// Makes room for more entries, doubling, but never beyond the limit as a vector that grows by itself would.
+    #[cold]
     fn reserve_index(&mut self) {
         let len = self.index.len();
-        if len == self.index.capacity() {
-            self.index.reserve_exact(len.max(FIRST_INDEX_LEN).min(self.limits.messages - len));
-        }
+        self.index.reserve_exact(len.max(FIRST_INDEX_LEN).min(self.limits.messages - len));
     }
 
     /// The room of the segment that is opened for a frame of `len` bytes.
@@ -359,6 +383,7 @@ impl Log {
     }
 
     /// Opens a segment with room for a frame of `len` bytes, in a buffer that was used before if one fits.
+    #[cold]
     fn open_segment(&mut self, len: usize) {
         let next_slot = self.next_slot();
         if self.segments.back().is_some_and(|open| open.first == next_slot) {
@@ -385,6 +410,18 @@ impl Log {
         let number = self.segments.back().map_or(0, |newest| newest.number.wrapping_add(1));
         let capacity = bytes.capacity();
         self.segments.push_back(Segment { bytes, end: 0, first: next_slot, number, capacity });
+    }
+
+    /// Evicts the oldest frame, if there is one.
+    fn evict_oldest(&mut self) {
+        let Some(Entry { offset, segment, .. }) = self.index.pop_front() else { return };
+        self.first += 1;
+        let next = self.index.front().filter(|next| next.segment == segment).map(|next| next.offset as usize);
+        let front = self.segments.front().expect("what is in the index is in a segment");
+        self.held_bytes -= next.unwrap_or(front.end) - offset as usize;
+        if next.is_none() {
+            self.segments.pop_front().into_iter().for_each(|empty| self.retire(empty));
+        }
     }
 
     /// Evicts the frames before `slot`, which is one of the front segment or the one after its last.

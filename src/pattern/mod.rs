@@ -50,7 +50,7 @@ pub use inbox::{Batch, Event, EventKind};
 pub use log::LogLimits;
 pub use prefix::PrefixIndex;
 pub use publisher::{
-    PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions,
+    PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions, Turn,
 };
 pub use replier::{NotStarted, ReplierStats, Ticket, Work};
 pub use requester::{

@@ -8,6 +8,7 @@ mod last;
 mod options;
 mod outcome;
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 pub(crate) use budget::{answers_bytes, Budget};
@@ -41,12 +42,27 @@ pub(crate) struct Publisher {
     floor: Slot,
     /// The last publication found no room.
     is_blocked: bool,
+    /// Publications that wait for room, in the order in which they began to: what the first one needs is kept for it.
+    waiting: VecDeque<Waiting>,
+    next_turn: u64,
     /// The longest frame published so far, without its length field: what every subscriber must accept.
     longest: u32,
     max_frame: u32,
     max_prefixes: u32,
     max_prefix_bytes: u64,
     stats: PublisherStats,
+}
+
+/// A publication's place among those that wait for room, see [`Server::wait_for_room`](super::Server::wait_for_room).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn(u64);
+
+/// A publication that waits for room.
+#[derive(Debug)]
+struct Waiting {
+    turn: Turn,
+    /// The length of its frame, length field included.
+    total: usize,
 }
 
 /// A publication that can be made, and whom it is for: nothing may happen to its stream in between.
@@ -81,6 +97,8 @@ impl Publisher {
             matched: Vec::new(),
             floor: 0,
             is_blocked: false,
+            waiting: VecDeque::new(),
+            next_turn: 0,
             longest: 0,
             max_frame: limits.max_frame_bytes.min(quarter),
             max_prefixes: limits.max_prefixes,
@@ -155,12 +173,45 @@ impl Publisher {
 
     /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
     /// policy is to block ever says so, and only if there may be somebody; see [`Publisher::note_floor`].
-    pub(crate) fn first_after(&self, prepared: &Prepared) -> Option<Slot> {
+    ///
+    /// Whoever has not waited longest leaves room for who has: else a large publication would wait for ever for what small
+    /// ones take again and again.
+    #[inline]
+    pub(crate) fn first_after(&self, prepared: &Prepared, turn: Option<Turn>) -> Option<Slot> {
         if self.policy != SlowPolicy::Block || !prepared.is_stored {
             return None;
         }
-        let first = self.log.first_slot_after(LENGTH_BYTES + prepared.len as usize);
+        let total = LENGTH_BYTES + prepared.len as usize;
+        let first = match self.waiting.front() {
+            Some(waiting) if turn != Some(waiting.turn) => {
+                self.log.first_slot_after_both(total, waiting.total)
+            }
+            _ => self.log.first_slot_after(total),
+        };
         (first > self.floor).then_some(first)
+    }
+
+    /// This publication waits for room from now on.
+    pub(crate) fn begin_wait(&mut self, prepared: &Prepared) -> Turn {
+        let turn = Turn(self.next_turn);
+        self.next_turn += 1;
+        self.waiting.push_back(Waiting { turn, total: LENGTH_BYTES + prepared.len as usize });
+        turn
+    }
+
+    /// It waits no longer, whatever has become of it.
+    pub(crate) fn end_wait(&mut self, turn: Turn) {
+        self.waiting.retain(|waiting| waiting.turn != turn);
+    }
+
+    /// No other publication has waited longer.
+    pub(crate) fn is_first(&self, turn: Turn) -> bool {
+        self.waiting.front().is_none_or(|first| first.turn == turn)
+    }
+
+    /// The publication that has waited longest.
+    pub(crate) fn first_turn(&self) -> Option<Turn> {
+        self.waiting.front().map(|first| first.turn)
     }
 
     /// No connected subscriber needs what lies before `floor`.
@@ -183,6 +234,7 @@ impl Publisher {
 
     /// Numbers a publication and stores it if it matches anybody, or all are kept. Gives the slots of the peers that
     /// have to be told of its log slot (`Some`), or only have to be woken (`None`).
+    #[inline]
     pub(crate) fn publish(
         &mut self,
         budget: &mut Budget,

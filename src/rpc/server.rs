@@ -18,7 +18,7 @@ use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
 use crate::pattern::{
     PublishError, Published, PublisherStats, Refusal, Server, ServerStats, StreamError, StreamId,
-    StreamOptions,
+    StreamOptions, Turn,
 };
 use builder::Config;
 pub use builder::{BindError, RpcServerBuilder};
@@ -70,7 +70,8 @@ impl RpcServer {
 
     /// Publishes a value under a topic, on the main stream. A slow subscriber falls behind in the log, and is told what
     /// it missed; only if the stream's policy is [`SlowPolicy::Block`](crate::SlowPolicy::Block) does this wait, at most
-    /// `Limits::block_timeout`, and then puts out whom it has waited for.
+    /// `Limits::block_timeout` from its turn on, and then puts out whom it has waited for. Publications of several threads
+    /// that wait have their turn in the order in which they began to.
     ///
     /// # Errors
     /// The value cannot be encoded, topic or value are too long, the server is stopped, or it would have to wait inside
@@ -146,23 +147,38 @@ impl RpcServer {
         data: &[u8],
     ) -> Result<Published, PublishError> {
         let port = &running.port;
+        let turn = port.command(|server, _| server.wait_for_room(stream, topic, data))?;
+        let _waits = Waits { port, stream, turn };
         loop {
             port.flush();
-            let deadline = port.now() + self.inner.config.limits.block_timeout;
+            let mut deadline = port.now() + self.inner.config.limits.block_timeout;
             loop {
-                // Room for one would be used up at once, and be waited for again.
-                let patience = deadline.min(port.now() + ROOM_PATIENCE);
+                // Room for one would be used up at once, and be waited for again; and it may be written to a great many.
+                let patience = deadline.min(port.now() + ROOM_PATIENCE.max(16 * port.write_effort()));
                 port.wait_until(patience, |server| {
-                    server.has_room_for_more(stream, topic, data).then_some(())
+                    server.has_room_for_more(stream, turn, topic, data).then_some(())
                 });
-                let published = port.look(|server| match server.publish_on(stream, topic, data) {
-                    Err(PublishError::WouldBlock { .. }) => None,
-                    published => Some(published),
+                let mut is_first = true;
+                let bytes = topic.len() + data.len();
+                let (published, flush) = port.command_in_flood(bytes, |server| {
+                    match server.publish_waiting(stream, turn, topic, data) {
+                        Err(PublishError::WouldBlock { .. }) => {
+                            is_first = server.is_first_to_wait(stream, turn);
+                            None
+                        }
+                        published => Some(published),
+                    }
                 });
+                if flush {
+                    port.flush();
+                }
                 if let Some(published) = published {
                     return published;
                 }
-                if port.now() >= deadline {
+                if !is_first {
+                    // It is others who take the room, not somebody slow who withholds it.
+                    deadline = port.now() + self.inner.config.limits.block_timeout;
+                } else if port.now() >= deadline {
                     break;
                 }
             }
@@ -328,7 +344,22 @@ impl Drop for Inner {
     }
 }
 
-/// A publisher that has to wait does so for room for many, but no longer than this if there is room for one.
+/// A publication's place among those that wait: given up in good order also if something panics.
+struct Waits<'a> {
+    port: &'a Arc<Port<ServerHandler>>,
+    stream: StreamId,
+    turn: Turn,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // Those who still wait look again. What was published is gathered with what comes.
+        self.port.command_in_turn(|server| server.end_wait(self.stream, self.turn));
+    }
+}
+
+/// A publisher that has to wait does so for room for many, but no longer than this, or than some writes to all subscribers
+/// take, if there is room for one.
 const ROOM_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Why a value was not published; no sequence number was used.

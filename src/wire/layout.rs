@@ -19,6 +19,7 @@ pub fn frame_tag(bytes: &[u8]) -> Option<(usize, u64)> {
 }
 
 /// The whole length, length field included, that a Publish frame of this topic and data has.
+#[inline]
 pub fn publish_frame_len(topic: &str, data: &[u8]) -> u64 {
     let topic_len = topic.len() as u64;
     let varint: u64 = if topic_len < 128 { 1 } else { 2 };
@@ -28,22 +29,20 @@ pub fn publish_frame_len(topic: &str, data: &[u8]) -> u64 {
 /// Appends a whole Publish frame of this topic and data, as [`Frame::encode`](super::Frame::encode) does, without asking
 /// the codec: it is the frame that is written by the million. The topic is within its limit, and the frame's length was
 /// compared with its own.
+#[inline]
 pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
     let total = publish_frame_len(topic, data);
     let len = u32::try_from(total - LENGTH_BYTES as u64).expect("frames are limited to a u32");
-    let mut head = [0; LENGTH_BYTES + 1 + 8 + 2];
+    let topic_len = u8::try_from(topic.len()).expect("a topic within its limit");
+    let mut head = [0; LENGTH_BYTES + 1 + 8 + 1];
     head[..4].copy_from_slice(&len.to_le_bytes());
     head[4] = Kind::Publish as u8;
     head[5..13].copy_from_slice(&seq.to_le_bytes());
-    let topic_len = u8::try_from(topic.len()).expect("a topic within its limit");
-    let used = if topic_len < 0x80 {
-        head[13] = topic_len;
-        14
-    } else {
-        (head[13], head[14]) = (topic_len, 1);
-        15
-    };
-    out.extend_from_slice(&head[..used]);
+    head[13] = topic_len;
+    out.extend_from_slice(&head);
+    if topic_len >= 0x80 {
+        out.push(1);
+    }
     out.extend_from_slice(topic.as_bytes());
     out.extend_from_slice(data);
 }

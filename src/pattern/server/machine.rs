@@ -153,6 +153,7 @@ impl Machine for Server {
         earlier(timer, expiry)
     }
 
+    #[inline]
     fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::super::log::Slot;
 use super::super::publisher::{
     Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId,
-    StreamOptions,
+    StreamOptions, Turn,
 };
 use super::super::ConnId;
 use super::{wake, Server};
@@ -133,8 +133,8 @@ impl Server {
     ///
     /// # Errors
     /// The topic or the data is too long, there is no such stream, the server is stopping, or the stream's policy is to
-    /// block and connected subscribers have not read what would have to make room: then it is to be tried again when
-    /// something was written, or [`Server::put_out_slow`] makes the room. No sequence number was used.
+    /// block and connected subscribers have not read what would have to make room for it and for the publication that has
+    /// waited longest: then it may [wait](Server::wait_for_room). No sequence number was used.
     #[inline]
     pub fn publish_on(
         &mut self,
@@ -149,30 +149,81 @@ impl Server {
         let prepared = publisher.prepare(topic, data)?;
         match publisher.pass_over(&prepared) {
             Some(published) => Ok(published),
-            None => self.publish_prepared(stream, prepared, topic, data),
+            None => self.publish_prepared(stream, None, prepared, topic, data),
         }
+    }
+
+    /// A publication that found no room waits for it from now on, until [`Server::end_wait`]: whoever comes later, and those
+    /// who have waited shorter, leave it what it needs. It is to be tried again with [`Server::publish_waiting`] when
+    /// something was written; [`Server::put_out_slow`] makes room.
+    ///
+    /// # Errors
+    /// It can never be published.
+    pub fn wait_for_room(
+        &mut self,
+        stream: StreamId,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Turn, PublishError> {
+        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+        let prepared = publisher.prepare(topic, data)?;
+        Ok(publisher.begin_wait(&prepared))
+    }
+
+    /// Publishes what has waited, see [`Server::publish_on`]. It goes on waiting, until [`Server::end_wait`].
+    ///
+    /// # Errors
+    /// As for [`Server::publish_on`].
+    pub fn publish_waiting(
+        &mut self,
+        stream: StreamId,
+        turn: Turn,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
+        if self.stopping {
+            return Err(PublishError::Stopped);
+        }
+        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+        let prepared = publisher.prepare(topic, data)?;
+        match publisher.pass_over(&prepared) {
+            Some(published) => Ok(published),
+            None => self.publish_prepared(stream, Some(turn), prepared, topic, data),
+        }
+    }
+
+    /// A publication waits no longer, whatever has become of it.
+    pub fn end_wait(&mut self, stream: StreamId, turn: Turn) {
+        if let Some(publisher) = self.streams.get_mut(stream) {
+            publisher.end_wait(turn);
+        }
+    }
+
+    /// Whether no other publication has waited longer: then it waits for nobody but slow subscribers.
+    pub fn is_first_to_wait(&self, stream: StreamId, turn: Turn) -> bool {
+        self.streams.get(stream).is_none_or(|publisher| publisher.is_first(turn))
     }
 
     /// The same, once it is known whom it is for, or that it is to be kept.
     fn publish_prepared(
         &mut self,
         stream: StreamId,
+        turn: Option<Turn>,
         prepared: Prepared,
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+        let mut publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         if publisher.policy() == SlowPolicy::Block {
-            let first = publisher.first_after(&prepared);
+            let first = publisher.first_after(&prepared, turn);
             if first.is_some() || self.budget.is_over() {
                 let slow = self.slow(stream, first).len();
+                publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
                 if slow > 0 {
-                    let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
                     return Err(publisher.note_blocked(slow));
                 }
             }
         }
-        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let longest = publisher.longest();
         let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
         let scarce = self.budget.is_scarce();
@@ -196,7 +247,9 @@ impl Server {
         if grown > longest {
             self.put_out_small_readers(stream, grown);
         }
-        self.shed_positions();
+        if self.budget.is_over() {
+            self.shed_positions();
+        }
         Ok(published)
     }
 
@@ -217,7 +270,8 @@ impl Server {
         }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
-        let first = publisher.first_after(&prepared);
+        // Nobody is blamed for room that others wait for.
+        let first = publisher.first_after(&prepared, publisher.first_turn());
         let slow = self.slow(stream, first);
         for conn in &slow {
             let Some(peer) = self.peers.get_mut(*conn) else { continue };
@@ -231,13 +285,13 @@ impl Server {
         Ok(slow.len())
     }
 
-    /// Whether a stream that loses nothing has room for this publication and many more: whoever is connected has read the
-    /// oldest part of its log. Also if the publication can never be made.
-    pub fn has_room_for_more(&mut self, stream: StreamId, topic: &str, data: &[u8]) -> bool {
+    /// Whether a stream that loses nothing has room for this publication, which waits, and many more: whoever is connected
+    /// has read the oldest part of its log. Also if the publication can never be made.
+    pub fn has_room_for_more(&mut self, stream: StreamId, turn: Turn, topic: &str, data: &[u8]) -> bool {
         let Some(publisher) = self.streams.get_mut(stream).filter(|_| !self.stopping) else { return true };
         let Ok(prepared) = publisher.prepare(topic, data) else { return true };
         let oldest = publisher.log().first_slot() + publisher.log().len_messages() as u64 / ROOM_PART;
-        let first = publisher.first_after(&prepared).map_or(oldest, |first| first.max(oldest));
+        let first = publisher.first_after(&prepared, Some(turn)).map_or(oldest, |first| first.max(oldest));
         self.slow(stream, Some(first)).is_empty()
     }
 

@@ -228,23 +228,65 @@ fn there_is_room_for_more_when_the_oldest_part_is_read_and_the_publication_itsel
     while hand.machine.publish("a", &large).is_ok() {
         hand.pump();
     }
-    assert!(!hand.machine.has_room_for_more(StreamId::MAIN, "a", &large));
+    let turn = hand.machine.wait_for_room(StreamId::MAIN, "a", &large).unwrap();
+    assert!(!hand.machine.has_room_for_more(StreamId::MAIN, turn, "a", &large));
     // A little more is read at a time: whenever it says that there is room, there is.
     let mut told = 0;
     for _ in 0..200 {
         hand.room(slow, 500);
         hand.pump();
-        if hand.machine.has_room_for_more(StreamId::MAIN, "a", &large) {
+        if hand.machine.has_room_for_more(StreamId::MAIN, turn, "a", &large) {
             told += 1;
-            hand.machine.publish("a", &large).expect("it said that there is room");
+            let published = hand.machine.publish_waiting(StreamId::MAIN, turn, "a", &large);
+            published.expect("it said that there is room");
         }
     }
     assert!(told > 5, "{told}");
     let too_long = vec![0u8; 1 << 20];
     assert!(
-        hand.machine.has_room_for_more(StreamId::MAIN, "a", &too_long),
+        hand.machine.has_room_for_more(StreamId::MAIN, turn, "a", &too_long),
         "nobody waits for what can never be"
     );
+}
+
+#[test]
+fn what_a_large_publication_waits_for_is_not_taken_by_small_ones() {
+    let limits = Limits { log_bytes: 64 * 1024, ..Limits::default() };
+    let mut hand = server_with(limits, StreamOptions::default().policy(SlowPolicy::Block));
+    let slow = subscriber(&mut hand, 1, &[""]);
+    hand.room(slow, 0);
+    let (large, small) = ([0u8; 12_000], [0u8; 100]);
+    let small_ones = |hand: &mut Hand<Server>| {
+        let count = (0..).take_while(|_| hand.machine.publish("a", &small).is_ok()).count();
+        hand.pump();
+        count
+    };
+    assert!(small_ones(&mut hand) > 400, "the log is full");
+    let wait = |hand: &mut Hand<Server>| hand.machine.wait_for_room(StreamId::MAIN, "a", &large).unwrap();
+    let (first, second) = (wait(&mut hand), wait(&mut hand));
+    for turn in [first, second] {
+        // It reads a little at a time, and in between there are always small ones that would take what becomes free.
+        let mut reads = 0;
+        while let Err(error) = hand.machine.publish_waiting(StreamId::MAIN, turn, "a", &large) {
+            assert!(
+                matches!(error, PublishError::WouldBlock { .. })
+                    && hand.machine.is_first_to_wait(StreamId::MAIN, turn)
+            );
+            let read = hand.room(slow, 1_000);
+            small_ones(read);
+            reads += 1;
+            assert!(reads < 100, "it starves");
+        }
+        assert!(reads > 1 || turn == second);
+        if turn == first {
+            let later = hand.machine.publish_waiting(StreamId::MAIN, second, "a", &large);
+            assert!(later.is_err() || hand.machine.is_first_to_wait(StreamId::MAIN, first));
+        }
+        hand.machine.end_wait(StreamId::MAIN, turn);
+    }
+    hand.room(slow, usize::MAX);
+    assert!(small_ones(&mut hand) > 400, "nobody waits any more");
+    assert_eq!(hand.machine.stats().publisher.put_out, 0);
 }
 
 #[test]
