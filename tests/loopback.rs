@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use pulsewire::rpc::CallOptions;
 use pulsewire::{
-    CallError, Event, FailureKind, Limits, Method, NotExecuted, RpcClient, RpcServer, SubscribeError,
-    Subscription, Topic, Unknown,
+    CallError, Event, Failure, FailureKind, FunctionResult, Limits, Method, NotExecuted, RpcClient,
+    RpcServer, SubscribeError, Subscription, Topic, Unknown,
 };
 
 /// Nothing here takes this long unless it hangs.
@@ -20,8 +20,8 @@ const PRICES: Topic<f64> = Topic::new("price.");
 fn server() -> RpcServer {
     RpcServer::builder()
         .register(ADD, |(a, b)| Ok(a + b))
-        .register("no", |_: ()| -> pulsewire::FunctionResult<()> { Err("never".into()) })
-        .register("panic", |_: ()| -> pulsewire::FunctionResult<()> { panic!("as asked for") })
+        .register("no", |_: ()| -> FunctionResult<()> { Err("never".into()) })
+        .register("panic", |_: ()| -> FunctionResult<()> { panic!("as asked for") })
         .register_inline("echo", |text: String| Ok(text))
         .bind("127.0.0.1:0")
         .unwrap()
@@ -229,4 +229,38 @@ fn many_threads_share_one_client() {
         }
     });
     assert_eq!(calls.load(Ordering::Relaxed), 1_600);
+}
+
+#[test]
+fn each_call_of_a_burst_gets_its_own_answer_wherever_its_function_runs() {
+    let server = RpcServer::builder()
+        .register_inline("double", |n: u64| Ok(2 * n))
+        .register_inline("refuse", |n: u64| -> FunctionResult<u64> { Err(format!("not {n}").into()) })
+        .register_inline("panic", |_: u64| -> FunctionResult<u64> { panic!("as asked for") })
+        .register("triple", |n: u64| Ok(3 * n))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    for round in 0..20 {
+        // Each kind is at the end of a burst, and at its beginning, some time.
+        let calls: Vec<_> = (0..100 + round % 5)
+            .map(|n| {
+                let function = ["double", "triple", "refuse", "panic", "nowhere"][n as usize % 5];
+                (n, client.start_call::<u64, u64>(function, &n, CallOptions::new()).unwrap())
+            })
+            .collect();
+        for (n, call) in calls.into_iter().rev() {
+            let failed = |kind, text: String| Err(CallError::Failed(Failure { kind, text }));
+            let expected = match n % 5 {
+                0 => Ok(2 * n),
+                1 => Ok(3 * n),
+                2 => failed(FailureKind::Function, format!("not {n}")),
+                3 => failed(FailureKind::Panicked, String::new()),
+                _ => failed(FailureKind::UnknownFunction, "nowhere".into()),
+            };
+            assert_eq!(call.wait(), expected, "call {n} of round {round}");
+        }
+    }
+    let stats = server.stats().machine.replier;
+    assert_eq!((stats.requests, stats.started, stats.answered), (2_040, 1_640, 1_640));
 }

@@ -186,7 +186,7 @@ impl<H: Handler> Port<H> {
         let now = self.now();
         let mut state = self.lock();
         let result = command(&mut state.machine, now);
-        state.gathered += 1;
+        state.gathered = state.gathered.saturating_add(1);
         let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
         self.settle(state);
         match pace {

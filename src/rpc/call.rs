@@ -192,3 +192,48 @@ impl RawCall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(id: u64) -> Done {
+        Done { id, outcome: Outcome::Value(std::vec![0; id as usize]) }
+    }
+
+    #[test]
+    fn an_outcome_is_taken_once_and_leaves_nothing_behind() {
+        let slots = Slots::default();
+        (1..=3).for_each(|id| slots.insert(id));
+        assert_eq!(slots.take(1), None);
+        slots.forget(2);
+        slots.put((1..=3).map(value));
+        assert!(slots.is_full(1) && !slots.is_full(2) && slots.is_full(3));
+        assert_eq!(slots.take(1), Some(value(1).outcome));
+        assert_eq!(slots.take(1), None);
+        slots.forget(3);
+        assert!(slots.lock().is_empty());
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_by_the_outcomes_of_one_read() {
+        let slots = Slots::default();
+        (0..8).for_each(|id| slots.insert(id));
+        thread::scope(|scope| {
+            for id in 0..8 {
+                let slots = &slots;
+                scope.spawn(move || {
+                    // Woken by nothing but its outcome, or not at all.
+                    while slots.take(id).is_none() {
+                        thread::park();
+                    }
+                });
+            }
+            while slots.lock().values().any(|slot| slot.waiter.is_none()) {
+                thread::yield_now();
+            }
+            slots.put((0..8).map(value));
+        });
+        assert!(slots.lock().is_empty());
+    }
+}
