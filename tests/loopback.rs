@@ -243,9 +243,10 @@ fn each_call_of_a_burst_gets_its_own_answer_wherever_its_function_runs() {
     let client = RpcClient::connect(server.local_addr()).unwrap();
     for round in 0..20 {
         // Each kind is at the end of a burst, and at its beginning, some time.
+        let functions = ["double", "triple", "refuse", "panic", "nowhere"].into_iter().cycle();
         let calls: Vec<_> = (0..100 + round % 5)
-            .map(|n| {
-                let function = ["double", "triple", "refuse", "panic", "nowhere"][n as usize % 5];
+            .zip(functions)
+            .map(|(n, function)| {
                 (n, client.start_call::<u64, u64>(function, &n, CallOptions::new()).unwrap())
             })
             .collect();

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn value(id: u64) -> Done {
-        Done { id, outcome: Outcome::Value(std::vec![0; id as usize]) }
+        Done { id, outcome: Outcome::Value(id.to_le_bytes().into()) }
     }
 
     #[test]

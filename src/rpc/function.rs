@@ -90,10 +90,13 @@ impl Drop for RawResponder {
 /// What is called with the arguments' bytes.
 enum Body {
     /// Its answer is there when it returns: the status, and in the buffer, which is empty before, what goes with it.
-    Returning(Box<dyn Fn(&[u8], &mut Vec<u8>) -> Status + Send + Sync>),
+    Returning(Box<Returning>),
     /// It answers when it likes.
-    Deferred(Box<dyn Fn(&[u8], RawResponder) + Send + Sync>),
+    Deferred(Box<Deferred>),
 }
+
+type Returning = dyn Fn(&[u8], &mut Vec<u8>) -> Status + Send + Sync;
+type Deferred = dyn Fn(&[u8], RawResponder) + Send + Sync;
 
 /// Where a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
