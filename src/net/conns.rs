@@ -7,7 +7,7 @@ use crate::pattern::ConnId;
 /// A table under the connections of one machine. They lie side by side in their slots, which are few and dense, so that
 /// finding one costs no more than a compare, and thousands of idle ones take no more room than they need.
 ///
-/// Each slot holds one connection: a newer one takes the place of what was not taken out.
+/// Each slot holds one connection: a machine may give a slot to a newer one before its driver has closed the older one.
 pub(crate) struct Conns<T> {
     slots: Vec<Option<(ConnId, T)>>,
     len: usize,
@@ -34,7 +34,8 @@ impl<T> Conns<T> {
         }
     }
 
-    pub(crate) fn insert(&mut self, conn: ConnId, value: T) {
+    /// Returns what an older connection has left in the slot.
+    pub(crate) fn insert(&mut self, conn: ConnId, value: T) -> Option<T> {
         let slot = conn.slot() as usize;
         if slot >= self.slots.capacity() {
             // By a quarter and not by half, since there may be a great many.
@@ -43,7 +44,9 @@ impl<T> Conns<T> {
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
-        self.len += usize::from(self.slots[slot].replace((conn, value)).is_none());
+        let left = self.slots[slot].replace((conn, value));
+        self.len += usize::from(left.is_none());
+        left.map(|(_, value)| value)
     }
 
     /// With the last one goes all memory.
@@ -74,14 +77,13 @@ mod tests {
     fn each_connection_is_found_under_its_own_id_alone() {
         let mut conns = Conns::default();
         let (old, new, far) = (ConnId::new(1, 0), ConnId::new(1, 1), ConnId::new(40, 0));
-        conns.insert(old, 'a');
-        conns.insert(far, 'b');
+        assert_eq!((conns.insert(old, 'a'), conns.insert(far, 'b')), (None, None));
         assert_eq!(
             (conns.get(&old), conns.get(&new), conns.get(&ConnId::new(99, 0))),
             (Some(&'a'), None, None)
         );
         assert_eq!(conns.remove(&new), None, "a newer one that never came");
-        conns.insert(new, 'c');
+        assert_eq!(conns.insert(new, 'c'), Some('a'));
         assert_eq!(conns.get(&old), None);
         assert_eq!(conns.get_mut(&new), Some(&mut 'c'));
         assert!(conns.ids().eq([new, far]));

@@ -96,7 +96,7 @@ impl Dials {
         registry: &Registry,
         mut next_token: impl FnMut() -> Token,
         token: Token,
-    ) -> Option<(DialKey, Token, Dialled)> {
+    ) -> Option<(DialKey, Dialled)> {
         let attempt = self.attempts.get(&token)?;
         let error = match socket::connected(&attempt.stream) {
             Ok(false) => return None,
@@ -107,7 +107,7 @@ impl Dials {
             Ok(true) => match socket::tune(&attempt.stream, &self.keepalive) {
                 Ok(()) => {
                     let attempt = self.attempts.remove(&token)?;
-                    return Some((attempt.key, token, Dialled::Open(attempt.stream)));
+                    return Some((attempt.key, Dialled::Open(attempt.stream)));
                 }
                 Err(why) => dial_error(&why),
             },
@@ -117,7 +117,7 @@ impl Dials {
         let key = attempt.key;
         drop(attempt.stream);
         let ended = self.go_on(now, registry, &mut next_token, key, attempt.rest, error)?;
-        Some((key, token, ended))
+        Some((key, ended))
     }
 
     /// Gives up the attempts whose time is over. Returns those whose dials have ended with it.

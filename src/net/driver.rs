@@ -8,6 +8,7 @@ mod accept;
 mod patience;
 mod ready;
 mod shared;
+mod tokens;
 
 use std::cell::Cell;
 use std::io;
@@ -32,6 +33,7 @@ use accept::Listener;
 use patience::Patience;
 use ready::Ready;
 pub(crate) use shared::{Command, Shared};
+use tokens::{Tokens, FIRST_OTHER};
 
 /// A poll loop and the ports that it drives.
 pub(crate) struct Driver {
@@ -43,7 +45,8 @@ pub(crate) struct Driver {
     /// The ports that a turn has something to do for; kept for its memory.
     touched: Vec<usize>,
     listeners: Vec<Listener>,
-    tokens: Numbered<Token, Owner>,
+    tokens: Tokens,
+    /// Of listeners and dials.
     next_token: usize,
     ready: Ready,
     /// Empty before the first read, and no larger than reads have been.
@@ -85,12 +88,7 @@ impl Slot {
     }
 }
 
-enum Owner {
-    Listener(usize),
-    Conn(DialKey),
-}
-
-const WAKER: Token = Token(0);
+const WAKER: Token = Token(usize::MAX);
 const EVENTS_PER_TURN: usize = 256;
 /// Read at once until that was too little once: handshakes and small requests need no more.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -111,8 +109,8 @@ impl Driver {
             ports: Vec::new(),
             touched: Vec::new(),
             listeners: Vec::new(),
-            tokens: Numbered::default(),
-            next_token: 1,
+            tokens: Tokens::default(),
+            next_token: FIRST_OTHER,
             ready: Ready::default(),
             buffer: Vec::new(),
             read_bytes: limits.read_bytes as usize,
@@ -272,46 +270,54 @@ impl Driver {
     fn sort_events(&mut self, now: Instant) {
         let mut dials = Vec::new();
         for event in self.events.iter() {
-            match self.tokens.get(&event.token()) {
-                Some(Owner::Listener(index)) => self.listeners[*index].more = true,
-                Some(Owner::Conn(key)) => {
+            match self.tokens.get(event.token()) {
+                Some(key) => {
                     if event.is_writable() || event.is_error() {
                         if let Some(port) = self.port(key.port) {
                             port.writable(key.conn);
                         }
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.ready.push(*key, event.is_read_closed() || event.is_error());
+                        self.ready.push(key, event.is_read_closed() || event.is_error());
                     }
                 }
-                None if event.token() != WAKER => dials.push(event.token()),
-                None => {}
+                None if event.token() == WAKER => {}
+                None => match self.listeners.iter_mut().find(|listener| listener.token == event.token()) {
+                    Some(listener) => listener.more = true,
+                    None => dials.push(event.token()),
+                },
             }
         }
         for token in dials {
             let next = &mut self.next_token;
             let ended = self.dials.handle_event(now, self.poll.registry(), || next_token(next), token);
-            if let Some((key, token, dialled)) = ended {
-                self.dial_ended(key, token, dialled);
+            if let Some((key, dialled)) = ended {
+                self.dial_ended(key, dialled);
             }
         }
     }
 
-    /// A connection is open: its port reads and writes from now on.
-    fn open(&mut self, key: DialKey, token: Token, mut stream: TcpStream, register: bool) {
-        if register {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-                log::warn!("register-failed: {error}");
-                // Its end will be read at once.
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-                self.adopt(key, stream, true);
-                return;
-            }
+    /// A connection is open: its port reads and writes from now on. `is_known`: the kernel's poll has it under the token
+    /// of its dial.
+    fn open(&mut self, key: DialKey, mut stream: TcpStream, is_known: bool) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = self.tokens.give(key);
+        let registry = self.poll.registry();
+        let registered = match is_known {
+            true => registry.reregister(&mut stream, token, interest),
+            false => registry.register(&mut stream, token, interest),
+        };
+        if let Err(error) = registered {
+            log::warn!("register-failed: {error}");
+            self.tokens.take_back(token);
+            // Its end will be read at once.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            self.adopt(key, stream, true);
+            return;
         }
-        self.tokens.insert(token, Owner::Conn(key));
-        if let Some(slot) = self.slot_mut(key.port) {
-            slot.tokens.insert(key.conn, token);
+        let left = self.slot_mut(key.port).and_then(|slot| slot.tokens.insert(key.conn, token));
+        if let Some(left) = left {
+            self.tokens.take_back(left);
         }
         // What came before it was registered here causes no event of its own.
         self.adopt(key, stream, false);
@@ -387,7 +393,7 @@ impl Driver {
         self.dials.forget(key);
         self.resolving.retain(|_, resolving| *resolving != key);
         if let Some(token) = self.slot_mut(key.port).and_then(|slot| slot.tokens.remove(&key.conn)) {
-            self.tokens.remove(&token);
+            self.tokens.take_back(token);
         }
         // The descriptor leaves the poll with its last handle; a thread that is writing may hold one for a moment.
         if let Some(port) = self.port(key.port) {
@@ -423,14 +429,14 @@ impl Driver {
         let next = &mut self.next_token;
         let ended = self.dials.begin(now, self.poll.registry(), || next_token(next), key, addrs);
         if let Some(dialled) = ended {
-            self.dial_ended(key, WAKER, dialled);
+            self.dial_ended(key, dialled);
         }
     }
 
-    fn dial_ended(&mut self, key: DialKey, token: Token, dialled: Dialled) {
+    fn dial_ended(&mut self, key: DialKey, dialled: Dialled) {
         match dialled {
             Dialled::Open(stream) => {
-                self.open(key, token, stream, false);
+                self.open(key, stream, true);
                 self.dialled(key, Ok(()));
             }
             Dialled::Failed(error) => self.dialled(key, Err(error)),
@@ -440,7 +446,7 @@ impl Driver {
     fn expire_dials(&mut self, now: Instant) {
         let next = &mut self.next_token;
         for (key, dialled) in self.dials.expire(now, self.poll.registry(), || next_token(next)) {
-            self.dial_ended(key, WAKER, dialled);
+            self.dial_ended(key, dialled);
         }
     }
 
@@ -487,9 +493,9 @@ impl Drop for Driver {
     }
 }
 
-/// On 32 bits the numbers come round after four billion connections: by then the first are long gone.
+/// On 32 bits the numbers come round after two billion dials: by then the first are long gone.
 fn next_token(next: &mut usize) -> Token {
     let token = Token(*next);
-    *next = next.wrapping_add(1).max(1);
+    *next = ((token.0 + 1) % WAKER.0).max(FIRST_OTHER);
     token
 }

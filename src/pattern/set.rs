@@ -52,7 +52,12 @@ impl Held {
             return false;
         }
         if self.len() == FEW {
-            *self = Held::Many(self.iter().map(Box::from).collect());
+            // One by one: collecting would bring a sort along, which is more code than all the rest here.
+            let mut many = BTreeSet::new();
+            self.iter().for_each(|prefix| {
+                many.insert(Box::from(prefix));
+            });
+            *self = Held::Many(many);
         }
         match self {
             Held::Few(few) => {

@@ -5,7 +5,7 @@ use std::io;
 use mio::net::TcpListener;
 use mio::{Interest, Token};
 
-use super::{Driver, Owner};
+use super::Driver;
 use crate::net::dial::DialKey;
 use crate::net::socket;
 use crate::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::time::{Duration, Instant};
 pub(super) struct Listener {
     socket: TcpListener,
     port: usize,
-    token: Token,
+    pub(super) token: Token,
     /// Out of descriptors: when to try again. The kernel says nothing more by itself.
     pub(super) retry_at: Option<Instant>,
     /// The last look did not come to the end of the queue.
@@ -26,7 +26,6 @@ impl Driver {
     pub(crate) fn listen(&mut self, port: usize, mut socket: TcpListener) -> io::Result<()> {
         let token = self.token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.tokens.insert(token, Owner::Listener(self.listeners.len()));
         self.listeners.push(Listener { socket, port, token, retry_at: None, more: true });
         Ok(())
     }
@@ -34,7 +33,6 @@ impl Driver {
     /// Accepts no more.
     pub(crate) fn stop_listening(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            self.tokens.remove(&listener.token);
             // It is closed in the next moment either way.
             let _ = self.poll.registry().deregister(&mut listener.socket);
         }
@@ -69,8 +67,7 @@ impl Driver {
                     log::debug!("connection-refused: no room for {peer}");
                     return;
                 };
-                let token = self.token();
-                self.open(DialKey { port, conn }, token, stream, true);
+                self.open(DialKey { port, conn }, stream, false);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.more = false,
             Err(error) if socket::is_transient_accept_error(&error) => {}

@@ -141,7 +141,7 @@ const LEAST_REQUEST_BYTES: u64 = 29;
 const CONTROL_BYTES: u64 = 512;
 /// An entry of up to 56 bytes in a tree whose nodes are at least half full.
 const TREE_BYTES: u64 = 144;
-/// What the driver knows of a connection: its socket, its places in four tables and three queues.
+/// What the driver knows of a connection: its socket, its places in three tables and those in queues.
 const DRIVER_BYTES: u64 = 384;
 /// The buffers of a lane's last arguments and its last answer.
 const LAST_ARGUMENTS_BYTES: u64 = CHUNK_BYTES as u64;
