@@ -31,6 +31,8 @@ pub(super) struct Flood {
 const PACE: Duration = Duration::from_micros(5);
 /// So many writes may come in quick succession.
 const MOST_CREDIT: u32 = 8;
+/// Less one for so much time that they take, where many are written to.
+const CREDIT_TIME: Duration = Duration::from_micros(100);
 /// What has been gathered is written at the latest with the first publication after this.
 const GATHER_TIME: Duration = Duration::from_micros(50);
 /// The clock costs as much as a publication: in a flood it is asked so rarely that this much time passes in between, and
@@ -89,7 +91,10 @@ impl Flood {
     /// What waited has been written, from `begun` on.
     pub(super) fn note_written(&mut self, begun: Instant, now: Instant) {
         self.gathered = 0;
-        self.effort = now.saturating_since(begun).min(MOST_EFFORT);
+        let effort = now.saturating_since(begun);
+        let cost = effort.as_micros() / CREDIT_TIME.as_micros();
+        self.credit = self.credit.saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
+        self.effort = effort.min(MOST_EFFORT);
         self.last_write = now;
     }
 
@@ -180,6 +185,23 @@ mod tests {
         assert!(looks(&mut flood, 6_400, 6) < 200, "ten to a microsecond");
         let mut flood = Flood::default();
         assert!(looks(&mut flood, 1_000, 500) > 300, "one in five microseconds");
+    }
+
+    #[test]
+    fn the_dearer_a_write_is_the_fewer_come_in_quick_succession() {
+        for (micros, expected) in [(5, 8), (90, 8), (250, 3), (1_500, 1), (40_000, 1)] {
+            let mut flood = Flood::default();
+            let mut now = 100_000;
+            let mut written = 0;
+            for _ in 0..100 {
+                if flood.gather(100, at(now)) {
+                    written += 1;
+                    flood.note_written(Instant::from_micros(now), Instant::from_micros(now + micros));
+                    now += micros;
+                }
+            }
+            assert_eq!(written, expected, "of {micros} us each");
+        }
     }
 
     #[test]
