@@ -1,8 +1,8 @@
 //! The poll loop: one pass of it is a turn.
 //!
 //! A turn waits for the kernel, the mailbox or a timer, and then reads first, fires timers after, and writes last, so
-//! that a late wake-up never kills a talkative peer. Each connection has a budget per turn; what is left over comes
-//! first in the next one, which then does not wait.
+//! that a late wake-up never kills a talkative peer. Every connection with bytes is read in each turn, the more of them
+//! the less from each; after a turn that has left some over the next one does not wait.
 
 mod accept;
 mod patience;
@@ -93,7 +93,7 @@ const EVENTS_PER_TURN: usize = 256;
 /// Read at once until that was too little once: handshakes and small requests need no more.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 /// What a turn takes in from connections that have more than was asked for, all together: it is dealt with, by whom it is
-/// for, while it is fresh. Those that had no turn come first in the next one.
+/// for, while it is fresh. Those that come behind are read a little, as whoever sends little needs no more.
 const TURN_BYTES: usize = 256 * 1024;
 
 impl Driver {
@@ -347,16 +347,17 @@ impl Driver {
         }
         let mut left = TURN_BYTES;
         for _ in 0..self.ready.len() {
-            if left == 0 {
-                break;
-            }
             let Some((key, closed)) = self.ready.pop() else { break };
             let Some(slot) = self.ports.get(key.port).and_then(Option::as_ref) else { continue };
-            if let Readiness::More(read) = slot.port.read(key.conn, closed, &mut self.buffer) {
+            let wanted = self.read_bytes * slot.port.reads_at_once();
+            // Each has its turn, or it would be judged as silent with its bytes unread.
+            let most = if left == 0 { FIRST_READ_BYTES } else { wanted };
+            let most = most.min(self.buffer.len());
+            if let Readiness::More(read) = slot.port.read(key.conn, closed, &mut self.buffer[..most]) {
                 left = left.saturating_sub(read);
-                if !closed {
-                    // It was full: from here on more is read at once.
-                    self.buffer.resize(self.read_bytes, 0);
+                if read == self.buffer.len() && read < wanted {
+                    // Too little: from here on more is read at once.
+                    self.buffer = std::vec![0; wanted];
                 }
                 self.ready.push(key, closed);
             }

@@ -125,6 +125,9 @@ pub trait Machine {
     fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<Chunk>;
     /// Whether the driver is to read from this connection at all.
     fn wants_read(&self, conn: ConnId) -> bool;
+    /// So many times what is read at once from others may be read from one of its connections: nobody's answer waits
+    /// behind it.
+    const READS_AT_ONCE: usize = 1;
     /// How many bytes it takes from this connection at once, at most; asked before each read.
     fn read_most(&self, conn: ConnId) -> usize {
         let _ = conn;

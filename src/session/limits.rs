@@ -66,7 +66,8 @@ pub struct Limits {
     /// Records without a connection that a server keeps; the oldest goes first. Default 1 024.
     pub max_detached: u32,
     /// Bytes that a driver reads at once, in one buffer for all its connections. Default 128 KiB. Too little costs system
-    /// calls; too much lets one peer's small frames pile up before anybody looks at what has come of them.
+    /// calls; too much lets one peer's small frames pile up before anybody looks at what has come of them. A subscription,
+    /// which nobody's answer waits behind, is read twice as much at once.
     pub read_bytes: u32,
     /// Bytes of frames that are not whole yet, all connections together. Default 64 MiB.
     pub partial_frames_bytes: u64,

@@ -28,6 +28,8 @@ pub(crate) trait AnyPort: Send + Sync {
     /// A dial succeeded or failed.
     fn dialled(&self, conn: ConnId, result: Result<(), crate::pattern::DialError>);
     fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>);
+    /// So many times what is read at once from others may be read from its connections.
+    fn reads_at_once(&self) -> usize;
     /// Reads once. `closed`: the kernel has said that the peer's side has ended, so read on until the end.
     fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness;
     /// The kernel has room for more.
@@ -84,6 +86,15 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
 
     fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>) {
         self.add_conn(conn, stream);
+    }
+
+    fn reads_at_once(&self) -> usize {
+        // A bare socket has a buffer of its own, and there may be many.
+        if H::IS_BARE {
+            1
+        } else {
+            H::Machine::READS_AT_ONCE
+        }
     }
 
     fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {

@@ -3,8 +3,8 @@
 use super::super::inbox::EventKind;
 use super::super::requester::CALL_BYTES;
 use super::super::spares::Spares;
-use super::super::subscriber::{CHANGE_BYTES, MOST_NOTICES};
-use super::super::{Buffers, CHUNK_BYTES};
+use super::super::subscriber::{Subscriber, CHANGE_BYTES, MOST_NOTICES};
+use super::super::{Buffers, Machine, CHUNK_BYTES};
 use super::{ConnectionEvent, MOST_EVENTS};
 use crate::session::{Limits, Session, MOST_TEXT_BYTES};
 use crate::wire::{LENGTH_BYTES, MAX_NAME_BYTES};
@@ -43,7 +43,9 @@ impl ClientCeiling {
         let connections = subscriptions + 1;
         let frame = u64::from(limits.max_frame_bytes) + LENGTH_BYTES as u64;
         let read = u64::from(limits.read_bytes);
-        let inbox = 2 * limits.inbox_bytes + frame + EVENTS_PER_READ_BYTE * read;
+        // Subscriptions are read more at once than calls.
+        let most_read = Subscriber::READS_AT_ONCE as u64 * read;
+        let inbox = 2 * limits.inbox_bytes + frame + EVENTS_PER_READ_BYTE * most_read;
         let sending = frame + 2 * CHUNK_BYTES as u64;
         ClientCeiling {
             requests: limits.held_requests_bytes + u64::from(limits.max_in_flight) * CALL_BYTES,
@@ -52,7 +54,7 @@ impl ClientCeiling {
             // One that is filled and one that is read, each with room for twice what it holds.
             inboxes: subscriptions * 2 * 2 * inbox,
             sets: subscriptions * set_bytes(limits),
-            buffers: read + sending + Spares::CEILING_BYTES as u64 + connections * per_connection(),
+            buffers: most_read + sending + Spares::CEILING_BYTES as u64 + connections * per_connection(),
         }
     }
 

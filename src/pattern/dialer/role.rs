@@ -10,6 +10,8 @@ use crate::wire::{Frame, Welcome};
 
 /// What a role adds to the dialling side. The frames in a chunk are named by their tags.
 pub(crate) trait ClientRole {
+    /// See [`Machine::READS_AT_ONCE`].
+    const READS_AT_ONCE: usize = 1;
     fn dialer(&self) -> &Dialer;
     fn dialer_mut(&mut self) -> &mut Dialer;
     /// The handshake is done. `before` is the epoch met before this one, if any.
@@ -53,6 +55,8 @@ pub(crate) enum Lag {
 }
 
 impl<R: ClientRole> Machine for R {
+    const READS_AT_ONCE: usize = <R as ClientRole>::READS_AT_ONCE;
+
     fn handle_accepted(&mut self, _now: Instant, _peer: SocketAddr) -> Option<ConnId> {
         None
     }

@@ -13,6 +13,8 @@ use crate::wire::{
 };
 
 impl ClientRole for Subscriber {
+    const READS_AT_ONCE: usize = 2;
+
     fn dialer(&self) -> &Dialer {
         &self.dialer
     }
