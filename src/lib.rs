@@ -64,7 +64,7 @@
 //! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row
 //! (the dearer each, the fewer) are written at once, a flood is gathered for 50 us, or as long as the last write to all took (a millisecond at most), or a chunk of 64 KiB,
 //! and its last ones for at most a millisecond or two.
-//! Calls begun without waiting for them, within 20 us of the last write or of several answers that came together, are
+//! Calls begun without waiting for them, within 20 us of the last write of such calls or of several answers that came together, are
 //! written together: when there are 32, when one of them is waited for or dropped, with the first one begun later than
 //! that, or after half a millisecond.
 //!

@@ -56,9 +56,11 @@ pub(crate) struct State<M, J> {
     flushing: bool,
     /// What only the driver can do.
     deferred: VecDeque<Action>,
-    /// When the last write had been made, whoever made it, or several pieces of news came together: a caller that has
-    /// many calls under way begins the next ones now.
+    /// When calls that were begun had been written, whoever wrote them, or several pieces of news came together: a caller
+    /// that has many calls under way begins the next ones now.
     busy_at: Instant,
+    /// What is to be written has calls in it that were begun without waiting for them.
+    has_begun: bool,
     /// Commands of a burst since the last write.
     gathered: u32,
     flood: Flood,
@@ -99,7 +101,7 @@ struct Conn {
 pub(crate) enum Pace {
     /// By this thread before it goes on.
     AtOnce,
-    /// Likewise, unless the last write ended a moment ago, or several answers came together: then whoever turns the driver
+    /// Likewise, unless others were written a moment ago, or several answers came together: then whoever turns the driver
     /// writes, and until it does, or there are enough, more can gather. The first one of a burst, and every lone one, goes
     /// out at once.
     Burst,
@@ -134,6 +136,7 @@ impl<H: Handler> Port<H> {
             flushing: false,
             deferred: VecDeque::new(),
             busy_at: Instant::ZERO,
+            has_begun: false,
             gathered: 0,
             flood: Flood::default(),
             jobs: Vec::new(),
@@ -187,6 +190,7 @@ impl<H: Handler> Port<H> {
         let mut state = self.lock();
         let result = command(&mut state.machine, now);
         state.gathered = state.gathered.saturating_add(1);
+        state.has_begun |= pace == Pace::Burst;
         let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
         self.settle(state);
         match pace {
@@ -365,7 +369,11 @@ impl<H: Handler> Port<H> {
         state.flushing = false;
         let unfinished = !state.backlog.is_empty();
         state.flood.note_written(begun, now);
-        (state.busy_at, state.gathered) = (now, 0);
+        state.gathered = 0;
+        // A caller that waits for each call says nothing of what comes next.
+        if core::mem::take(&mut state.has_begun) {
+            state.busy_at = now;
+        }
         if unfinished {
             state.flood.leave_to_driver();
         }
@@ -535,11 +543,19 @@ mod tests {
         let (port, _, _peer) = connected();
         assert_eq!(port.lock().busy_at, Instant::ZERO);
         let before = port.now();
-        port.flush();
+        port.command_at(Pace::Burst, |_, _| ());
         assert!(port.lock().busy_at >= before);
         let written = port.lock().busy_at;
         port.flush();
         assert_eq!(port.lock().busy_at, written, "there was nothing to write");
+    }
+
+    #[test]
+    fn who_waits_for_each_call_begins_no_burst() {
+        let (port, _, _peer) = connected();
+        port.command(|_, _| ());
+        assert!(port.lock().backlog.is_empty(), "it was written");
+        assert_eq!(port.lock().busy_at, Instant::ZERO);
     }
 
     #[test]

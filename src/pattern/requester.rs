@@ -353,11 +353,13 @@ impl Requester {
     }
 }
 
-/// What a call takes beside its arguments: its name, its places in the tree and in queues, the end of it and the place
-/// where that is put, and the note that the server may forget it.
+/// What a call takes beside its arguments: its name, its place among all (of which up to half may be empty, in a queue that
+/// grows by doubling) and those in other queues, the end of it and the place where that is put, and the note that the server
+/// may forget it.
 pub(crate) const CALL_BYTES: u64 = (MAX_NAME_BYTES
     + Spares::SLACK
-    + 2 * (size_of::<Call>() + 2 * size_of::<u64>())
+    + 4 * (size_of::<Call>() + size_of::<u64>())
+    + 2 * size_of::<u64>()
     + 4 * size_of::<Done>()
     + 256) as u64;
 

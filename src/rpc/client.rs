@@ -109,9 +109,9 @@ impl RpcClient {
     }
 
     /// Begins a call without waiting for it, so that many can be under way at once. A lone one is written at once. Those
-    /// begun within 20 us of the last write, or of several answers that came together, are written together: when there
-    /// are 32, when one of them is waited for or dropped, with the first one begun later than that, or after half a
-    /// millisecond.
+    /// begun within 20 us of the last write of such calls, or of several answers that came together, are written together:
+    /// when there are 32, when one of them is waited for or dropped, with the first one begun later than that, or after half
+    /// a millisecond.
     ///
     /// # Errors
     /// It was refused at once, or its arguments cannot be encoded; nothing was sent.

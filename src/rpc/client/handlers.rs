@@ -36,16 +36,18 @@ impl Handler for CallHandler {
     }
 
     fn run(&self, _port: &Arc<Port<Self>>, jobs: &mut Vec<CallNews>) {
-        for job in jobs.iter() {
-            if let CallNews::Connection(event) = job {
-                self.watch.log(event);
-            }
-        }
-        let outcomes = jobs.drain(..).filter_map(|job| match job {
+        // Before anything is logged, which may take its time, or panic.
+        let outcomes = jobs.iter().take_while(|job| matches!(job, CallNews::Done(_))).count();
+        self.slots.put(jobs.drain(..outcomes).filter_map(|job| match job {
             CallNews::Done(done) => Some(done),
             CallNews::Connection(_) => None,
-        });
-        self.slots.put(outcomes);
+        }));
+        for job in jobs.drain(..) {
+            match job {
+                CallNews::Done(done) => self.slots.put(core::iter::once(done)),
+                CallNews::Connection(event) => self.watch.log(&event),
+            }
+        }
     }
 
     fn is_over(&self, machine: &Requester) -> bool {

@@ -60,10 +60,13 @@ impl Handler for ServerHandler {
         for event in jobs.drain(..) {
             match event {
                 ServerEvent::Work(work) => self.begin(&mut inline, work),
-                event => self.tell(event),
+                event => {
+                    inline.note_end();
+                    self.tell(event);
+                }
             }
         }
-        inline.note_end(port.now());
+        inline.note_end();
     }
 
     fn handle_over(&self) {
@@ -97,6 +100,7 @@ impl ServerHandler {
             return inline.refuse(work.ticket, Status::UnknownFunction, work.function.as_bytes());
         };
         let Place::Lane(index) = function.place else { return inline.run(function, work) };
+        inline.note_end();
         let port = Arc::clone(inline.port);
         let job = LaneJob { port, ticket: work.ticket, function: work.function };
         match self.lanes[index].push(job) {
@@ -118,26 +122,29 @@ struct Inline<'a> {
     buffers: CallBuffers,
     /// The call that ran last, whose answer is not entered yet; the bytes that go with it are in the buffer.
     last: Option<(Work, Status)>,
-    /// When it was started.
-    begun: Instant,
+    /// When it was started, until somebody has looked at how long it took.
+    begun: Option<Instant>,
 }
 
 impl<'a> Inline<'a> {
     fn new(handler: &'a ServerHandler, port: &'a Arc<Port<ServerHandler>>) -> Self {
         let buffers = core::mem::take(&mut *handler.inline_buffers());
-        Inline { handler, port, buffers, last: None, begun: Instant::ZERO }
+        Inline { handler, port, buffers, last: None, begun: None }
     }
 
     /// Runs a call, unless it has expired or been withdrawn.
     fn run(&mut self, function: &Function, work: Work) {
         let begun = self.port.now();
-        self.note_end(begun);
+        self.note_end_at(begun);
         let Ok(arguments) = self.enter_then(|server| server.start(begun, work.ticket)) else { return };
-        self.begun = begun;
         let answer = &mut self.buffers.answer;
         let status = function.run(&work.function, &arguments, self.port, work.ticket, answer);
         self.buffers.arguments = arguments;
-        self.last = status.map(|status| (work, status));
+        match status {
+            Some(status) => (self.last, self.begun) = (Some((work, status)), Some(begun)),
+            // It answers when it likes, and has returned from here.
+            None => self.note_time(&work.function, self.port.now().saturating_since(begun)),
+        }
     }
 
     /// Gives a call that is not run its answer.
@@ -157,13 +164,23 @@ impl<'a> Inline<'a> {
         })
     }
 
-    /// The last call had returned by now.
-    fn note_end(&self, now: Instant) {
-        let Some((work, _)) = &self.last else { return };
-        let took = now.saturating_since(self.begun);
+    /// The last call has returned, and what comes now is no work of its.
+    fn note_end(&mut self) {
+        if self.begun.is_some() {
+            self.note_end_at(self.port.now());
+        }
+    }
+
+    fn note_end_at(&mut self, now: Instant) {
+        if let (Some(begun), Some((work, _))) = (self.begun.take(), &self.last) {
+            self.note_time(&work.function, now.saturating_since(begun));
+        }
+    }
+
+    fn note_time(&self, function: &str, took: Duration) {
         if took > SLOW_INLINE {
             self.handler.slow_inline.fetch_add(1, Ordering::Relaxed);
-            log::warn!("inline-function-slow: {} took {took:?}", work.function);
+            log::warn!("inline-function-slow: {function} took {took:?}");
         }
     }
 }
