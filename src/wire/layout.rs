@@ -4,6 +4,9 @@ use alloc::vec::Vec;
 
 use super::{Kind, LENGTH_BYTES, MAX_NAME_BYTES};
 
+/// A publication's number, the bytes of its topic, and its data.
+pub type Split<'a> = (u64, &'a [u8], &'a [u8]);
+
 /// The whole length, length field included, of the encoded frame at the front of `bytes`, and its tag: the u64 that
 /// every Request, Reply, Publish and Last header begins with (the id or the sequence number). 0 where there is none.
 ///
@@ -50,7 +53,7 @@ pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
 /// What the header of a Publish frame holds, if it is written in the shortest way: the number, the topic's bytes and the
 /// data.
 #[inline]
-pub(super) fn split_publish(header: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+pub(super) fn split_publish(header: &[u8]) -> Option<Split<'_>> {
     let (seq, rest) = header.split_first_chunk::<8>()?;
     let (topic_len, rest) = match rest {
         [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
@@ -65,7 +68,7 @@ pub(super) fn split_publish(header: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 /// limit, which is in bytes after the length field: its number, the bytes of its topic, which nobody has looked at, and
 /// its data; and what lies behind it.
 #[inline]
-pub fn split_whole_publish(bytes: &[u8], limit: u32) -> Option<((u64, &[u8], &[u8]), &[u8])> {
+pub fn split_whole_publish(bytes: &[u8], limit: u32) -> Option<(Split<'_>, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let len = Some(u32::from_le_bytes(*len)).filter(|len| *len <= limit)?;
     let (body, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
