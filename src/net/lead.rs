@@ -483,7 +483,7 @@ mod tests {
             lead.await_leisure(&clock);
             let away = clock.now().saturating_since(freed_at);
             assert!(away >= if is_left { AWAY } else { AWAY_ATTENDED }, "{away:?}");
-            assert_eq!(lead.is_left.load(Ordering::SeqCst), false, "it has come for it");
+            assert!(!lead.is_left.load(Ordering::SeqCst), "it has come for it");
         }
     }
 

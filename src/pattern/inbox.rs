@@ -273,10 +273,12 @@ mod tests {
     #[test]
     fn messages_of_one_topic_share_its_text_and_each_has_its_own() {
         let said = [("tick.a", 1), ("tick.a", 2), ("tick.b", 3), ("tick.b", 4), ("", 5), ("", 6), ("a", 7)];
+        let said = said.map(|(topic, seq)| (topic, [b'0' + seq; 3], u64::from(seq)));
         let mut batch = Batch::new();
         for round in 0..3 {
-            for (topic, seq) in said {
-                assert!(batch.push_unchecked_message(seq, topic.as_bytes(), &[seq as u8; 3]));
+            for (topic, data, seq) in &said {
+                let seq = *seq;
+                assert!(batch.push_unchecked_message(seq, topic.as_bytes(), data));
                 assert!(!batch.push_unchecked_message(seq, b"\xff", b"nothing of it stays"));
                 if seq == 3 {
                     batch.push(EventKind::Position(4));
@@ -285,8 +287,9 @@ mod tests {
                 }
             }
             assert_eq!(batch.topics, "tick.atick.btick.ctick.ba", "in round {round}");
-            for (topic, seq) in said {
-                assert_eq!(batch.next(), Some(Event::Message { seq, topic, data: &[seq as u8; 3] }));
+            for (topic, data, seq) in &said {
+                let seq = *seq;
+                assert_eq!(batch.next(), Some(Event::Message { seq, topic, data }));
                 if seq == 3 {
                     assert_eq!(batch.next(), Some(Event::Other(EventKind::Position(4))));
                     assert_eq!(batch.next(), Some(Event::Snapshot { seq: 1, topic: "tick.c", data: b"new" }));
