@@ -1,13 +1,15 @@
 //! The poll loop: one pass of it is a turn.
 //!
 //! A turn waits for the kernel, the mailbox or a timer, and then reads first, fires timers after, and writes last, so
-//! that a late wake-up never kills a talkative peer. Every connection with bytes is read in each turn, the more of them
-//! the less from each; after a turn that has left some over the next one does not wait.
+//! that a late wake-up never kills a talkative peer. A turn reads so much and no more; what is left over, and before it
+//! who had no turn, comes first in the next one, which then does not wait.
 
 mod accept;
 mod patience;
 mod ready;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::cell::Cell;
@@ -93,8 +95,11 @@ const EVENTS_PER_TURN: usize = 256;
 /// Read at once until that was too little once: handshakes and small requests need no more.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 /// What a turn takes in from connections that have more than was asked for, all together: it is dealt with, by whom it is
-/// for, while it is fresh. Those that come behind are read a little, as whoever sends little needs no more.
+/// for, while it is fresh. Those that had no turn come first in the next one, unless a timer may fire before: then they are
+/// read a little.
 const TURN_BYTES: usize = 256 * 1024;
+/// More than reading takes in a turn.
+const SOON: Duration = Duration::from_millis(10);
 
 impl Driver {
     /// A poll loop with nothing to drive.
@@ -195,7 +200,7 @@ impl Driver {
         let now = self.shared.clock.now();
         self.sort_events(now);
         self.accept(now);
-        self.read();
+        self.read(now);
         let now = self.shared.clock.now();
         self.take_resolved(now);
         self.expire_dials(now);
@@ -338,19 +343,22 @@ impl Driver {
         }
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, now: Instant) {
         if self.ready.is_empty() {
             return;
         }
         if self.buffer.is_empty() {
             self.buffer = std::vec![0; self.read_bytes.min(FIRST_READ_BYTES)];
         }
-        let mut left = TURN_BYTES;
+        let (mut left, mut is_late) = (TURN_BYTES, None);
         for _ in 0..self.ready.len() {
+            // Nobody is judged as silent with its bytes unread.
+            if left == 0 && !*is_late.get_or_insert_with(|| self.is_anyone_due(now + SOON)) {
+                break;
+            }
             let Some((key, closed)) = self.ready.pop() else { break };
             let Some(slot) = self.ports.get(key.port).and_then(Option::as_ref) else { continue };
             let wanted = self.read_bytes * slot.port.reads_at_once();
-            // Each has its turn, or it would be judged as silent with its bytes unread.
             let most = if left == 0 { FIRST_READ_BYTES } else { wanted };
             let most = most.min(self.buffer.len());
             if let Readiness::More(read) = slot.port.read(key.conn, closed, &mut self.buffer[..most]) {
@@ -362,6 +370,10 @@ impl Driver {
                 self.ready.push(key, closed);
             }
         }
+    }
+
+    fn is_anyone_due(&self, now: Instant) -> bool {
+        self.ports.iter().flatten().any(|slot| slot.is_due(now))
     }
 
     // What only the driver can do.

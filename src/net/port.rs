@@ -17,6 +17,8 @@ use super::flood::Flood;
 use super::{Conns, Shared};
 use crate::pattern::{Action, ConnId, Machine, StreamEnd};
 use crate::time::{Duration, Instant};
+#[cfg(test)]
+pub(crate) use driven::AnyPort;
 pub(crate) use driven::{BoxedPort, Outlook, Readiness};
 
 /// What is done with what a machine has to say.
