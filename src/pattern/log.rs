@@ -208,7 +208,9 @@ impl Log {
     /// `kept` bytes behind it, whatever segments they open. Looks at each segment that goes.
     pub fn first_slot_after_both(&self, len: usize, kept: usize) -> Slot {
         let by_messages = self.first + 2_u64.saturating_sub((self.limits.messages - self.index.len()) as u64);
-        let wanted = self.segment_capacity(len) + self.segment_capacity(kept);
+        // What is opened for the first may be a buffer that was used before, of up to twice the size. Three quarters of the
+        // log at most.
+        let wanted = 2 * self.segment_capacity(len) + self.segment_capacity(kept);
         let mut free = self.limits.bytes - self.reserved_bytes + self.spare.as_ref().map_or(0, Vec::capacity);
         let mut by_bytes = self.first;
         for (at, segment) in self.segments.iter().enumerate() {

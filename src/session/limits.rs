@@ -36,7 +36,9 @@ pub struct Limits {
     pub max_last_topics: u32,
     /// Bytes of newest messages, all streams together. Default 16 MiB; beyond it the oldest go.
     pub last_values_bytes: u64,
-    /// For which a publisher whose policy is to block waits for a slow subscriber before it puts it out. Default 5 s.
+    /// For which a publisher whose policy is to block waits for a slow subscriber before it puts it out. Default 5 s. It
+    /// begins anew with each publication that waits, when its turn comes: of several threads that wait, the last may
+    /// wait for several of these.
     pub block_timeout: Duration,
     /// From the connection to the end of the handshake. Default 5 s; an absolute deadline, not one per byte.
     pub handshake_timeout: Duration,

@@ -156,6 +156,17 @@ proptest! {
     }
 
     #[test]
+    fn no_more_goes_for_two_frames_than_was_foretold(
+        pairs in prop::collection::vec((1..=16 * KIB, 1..=16 * KIB), 1..60),
+        messages in 2usize..40,
+    ) {
+        let mut log = log(64 * KIB, messages);
+        for (len, kept) in pairs {
+            push_both(&mut log, len, kept);
+        }
+    }
+
+    #[test]
     fn reader_in_runs_of_any_size_receives_every_byte(
         lens in prop::collection::vec(1usize..10_000, 1..100),
         sizes in prop::collection::vec(1usize..20_000, 1..20),
@@ -270,6 +281,27 @@ fn frame_of_a_quarter_is_stored_and_a_larger_one_refused() {
     let refused = catch_unwind(AssertUnwindSafe(|| push_next(&mut log, 256 * KIB + 1)));
     assert!(refused.is_err());
     check(&log);
+}
+
+/// Pushes a frame and another one; what goes for them is no more than was foretold.
+fn push_both(log: &mut Log, len: usize, kept: usize) {
+    let foretold = log.first_slot_after_both(len, kept);
+    push_next(log, len);
+    push_next(log, kept);
+    assert!(log.first_slot() <= foretold, "{} and not {foretold} of {log:?}", log.first_slot());
+}
+
+#[test]
+fn there_is_room_for_two_also_if_the_first_one_takes_a_larger_buffer_than_it_needs() {
+    let mut log = log(64 * KIB, 1_024);
+    push_next(&mut log, 12 * KIB);
+    for _ in 0..6 {
+        push_next(&mut log, 8 * KIB);
+    }
+    assert_eq!((log.segments.len(), log.capacity_bytes()), (7, 60 * KIB));
+    // The first one takes the 12 KiB of the oldest, and leaves 4 KiB for the second.
+    push_both(&mut log, KIB, 16 * KIB);
+    assert_eq!(log.segments.iter().map(|segment| segment.capacity).max(), Some(16 * KIB));
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub enum SlowPolicy {
     SkipToOldest,
     /// It goes on from the newest message that matches. For whoever wants what is true now, such as prices.
     SkipToNewest,
-    /// Nobody who is connected is lapped: the publisher waits for room in the log, at most `Limits::block_timeout`,
-    /// and then puts the slow ones out. They come back by themselves, and get what the log still has and an exact
+    /// Nobody who is connected is lapped: the publisher waits for room in the log, at most `Limits::block_timeout`
+    /// from its turn on if several threads wait, and then puts the slow ones out. They come back by themselves, and get what the log still has and an exact
     /// count of the rest. Who is absent is not waited for. For lossless pipelines: as fast as their slowest reader.
     Block,
 }

@@ -30,7 +30,8 @@ pub enum PublishError {
         limit: u32,
     },
     /// The stream's policy is to lose nothing, its log is full of what connected subscribers have still to read, and
-    /// here waiting for them would be waiting for ourselves: on the thread that writes to them.
+    /// here waiting for them would be waiting for ourselves: on the thread that writes to them. While larger publications
+    /// wait on other threads, this may come although this one would have found room: it is kept for them.
     #[error("{subscribers} subscribers have not read what would have to make room")]
     WouldBlock {
         /// How many of them are so far behind.
