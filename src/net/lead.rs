@@ -16,6 +16,8 @@
 //! Nothing is forgotten at a hand-over: what has been announced and not been read to its end stands in the driver itself,
 //! which reads it before it sleeps.
 
+mod leisure;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
@@ -23,6 +25,7 @@ use std::thread::{self, Thread, ThreadId};
 
 use super::{Clock, Driver, Shared};
 use crate::time::{Duration, Instant};
+use leisure::{Leisure, Next, Sight};
 
 /// The right to turn a driver, and those who wait for it.
 #[derive(Default)]
@@ -44,6 +47,8 @@ pub(crate) struct Lead {
     is_left: AtomicBool,
     /// Somebody runs what the driver brings, and comes back to it.
     is_attended: AtomicBool,
+    /// Turns that leaders other than the caretaker have finished.
+    turns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -68,16 +73,6 @@ enum Leader {
     Caretaker,
     Waiter,
 }
-
-/// How long the driver may be nobody's before the caretaker takes it: the gap between two calls of a busy caller is
-/// shorter, and nothing that only the caretaker sees is in such a hurry.
-const AWAY: Duration = Duration::from_micros(500);
-/// The same where somebody is busy with what the driver has brought: to bring more would not help, only fill memory.
-const AWAY_ATTENDED: Duration = Duration::from_millis(10);
-/// The caretaker of busy callers, who leave the driver and take it again all the time, looks so rarely.
-const FAR: Duration = Duration::from_millis(4);
-/// After so many looks at one and the same leader the caretaker stops looking, and is told.
-const LOOKS: u32 = 8;
 
 impl Lead {
     /// From here on whoever waits may turn the driver.
@@ -158,7 +153,12 @@ impl Lead {
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;
             }
-            if left.is_zero() || self.urgent.load(Ordering::SeqCst) {
+            self.turns.fetch_add(1, Ordering::SeqCst);
+            if left.is_zero() {
+                // There is no time for another turn, but this one may have brought it.
+                return look();
+            }
+            if self.urgent.load(Ordering::SeqCst) {
                 return None;
             }
         }
@@ -265,28 +265,18 @@ impl Lead {
     /// Waits until the driver is the caretaker's. It has come because it was called: then it does what it was called
     /// for.
     pub(super) fn await_leisure(&self, clock: &Clock) {
-        let mut looks = 0;
-        let mut pace = AWAY;
-        let mut is_left = false;
         let mut state = self.lock();
-        let mut takeovers = state.takeovers;
+        let mut leisure = Leisure::new(state.takeovers);
         while !self.urgent.load(Ordering::SeqCst) {
-            let since = match self.freed_at.load(Ordering::SeqCst) {
-                0 => Duration::MAX,
-                at => clock.now().saturating_since(Instant::from_micros(at - 1)),
-            };
             let is_attended = self.is_attended.load(Ordering::SeqCst);
-            self.is_far.store(pace > AWAY || is_attended, Ordering::SeqCst);
-            is_left |= self.is_left.swap(false, Ordering::SeqCst);
-            let away = if is_attended && !is_left { AWAY_ATTENDED } else { AWAY };
-            if is_left {
-                pace = AWAY;
-            }
-            let wait = match state.leader {
-                Leader::Waiter if looks < LOOKS => pace,
-                Leader::Waiter => MOST_WAIT,
-                _ if since >= away => return,
-                _ => pace.max(away) - since,
+            // Said before it is asked what is left: whoever leaves something after that calls us back.
+            self.is_far.store(leisure.is_far(is_attended), Ordering::SeqCst);
+            let is_left = self.is_left.swap(false, Ordering::SeqCst);
+            let (leader, turns, since) = (state.leader, self.turns(), self.since_freed(clock));
+            let wait = match leisure.look(&Sight { leader, turns, since, is_attended, is_left }) {
+                Next::Take => return,
+                Next::LookIn(wait) => wait,
+                Next::Sleep => MOST_WAIT,
             };
             state.caretaker_sleeps = wait == MOST_WAIT;
             state = match self.changed.wait_timeout(state, wait) {
@@ -295,12 +285,18 @@ impl Lead {
             };
             state.caretaker_sleeps = false;
             self.is_far.store(false, Ordering::SeqCst);
-            let is_busy = state.takeovers != takeovers;
-            pace = if is_busy { FAR.min(2 * pace) } else { AWAY };
-            looks = if is_busy { 0 } else { looks + 1 };
-            // Whoever has led since has done what was left.
-            is_left &= !is_busy;
-            takeovers = state.takeovers;
+            leisure.note_passed(state.takeovers, self.turns());
+        }
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    fn since_freed(&self, clock: &Clock) -> Duration {
+        match self.freed_at.load(Ordering::SeqCst) {
+            0 => Duration::MAX,
+            at => clock.now().saturating_since(Instant::from_micros(at - 1)),
         }
     }
 
@@ -445,9 +441,23 @@ const MOST_WAIT: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {
+    use std::boxed::Box;
+
     use super::*;
-    use crate::net::Keepalive;
-    use crate::pattern::Limits;
+    use crate::net::port::Bare;
+    use crate::net::{Keepalive, Port};
+    use crate::pattern::{CallOptions, Limits, Random, Reconnect, Requester, SessionId};
+
+    /// For what happens within a moment.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A driver that whoever waits turns, and nobody else.
+    fn shared() -> (Arc<Mutex<Driver>>, Arc<Shared>) {
+        let (driver, shared) = crate::net::driver(&Limits::tiny(), Keepalive::default()).unwrap();
+        let driver = Arc::new(Mutex::new(driver));
+        shared.lead.share(&driver);
+        (driver, shared)
+    }
 
     #[test]
     fn callers_who_only_begin_calls_keep_the_caretaker_away_no_longer_than_one_who_waited() {
@@ -468,37 +478,37 @@ mod tests {
     }
 
     #[test]
-    fn the_caretaker_brings_no_more_while_somebody_is_busy_with_what_there_is() {
-        let (lead, clock) = (Lead::default(), Clock::new());
-        lead.driver.set(Weak::new()).expect("nobody has shared one");
-        lead.note_attended(true);
-        for is_left in [false, true] {
-            let turn = lead.begin(Leader::Waiter);
-            let freed_at = clock.now();
-            lead.note_freed(freed_at);
-            lead.end_care(Some(turn), &clock);
-            if is_left {
-                lead.come_before_long();
-            }
-            lead.await_leisure(&clock);
-            let away = clock.now().saturating_since(freed_at);
-            assert!(away >= if is_left { AWAY } else { AWAY_ATTENDED }, "{away:?}");
-            assert!(!lead.is_left.load(Ordering::SeqCst), "it has come for it");
-        }
-    }
-
-    #[test]
     fn what_another_leader_brought_after_the_last_look_is_found_before_the_first_turn() {
-        let (driver, shared) = crate::net::driver(&Limits::tiny(), Keepalive::default()).unwrap();
-        let driver = Arc::new(Mutex::new(driver));
-        shared.lead.share(&driver);
+        let (_driver, shared) = shared();
         let mut looks = 0;
         // Brought by somebody who has let the driver go by the time that this thread takes it: no turn would end for it.
-        let deadline = shared.clock.now() + Duration::from_secs(20);
+        let deadline = shared.clock.now() + LONG;
         let found = shared.lead.wait(&shared, deadline, || {
             looks += 1;
             (looks > 1).then_some(looks)
         });
         assert!(found == Some(2) && shared.clock.now() < deadline, "it slept for what was there");
+    }
+
+    #[test]
+    fn what_the_last_turn_brought_is_found_though_there_is_no_time_left() {
+        let (driver, shared) = shared();
+        let random = Random::new(1);
+        let mut machine =
+            Requester::new(Limits::tiny(), Reconnect::default(), 1, SessionId::default(), random);
+        machine.start();
+        let port = Port::new(Bare::<Requester>::new(), machine, Arc::clone(&shared));
+        driver.lock().unwrap().add(Box::new(Arc::clone(&port)), std::vec!["127.0.0.1:1".parse().unwrap()]);
+        let deadline = shared.clock.now() + Duration::from_millis(1);
+        port.command(|requester, now| {
+            let options = CallOptions { deadline, idempotent: false, fail_fast: false };
+            requester.call(now, "f", &[], options).expect("room");
+        });
+        while shared.clock.now() <= deadline {
+            thread::yield_now();
+        }
+        // A turn sees that its time is over, and no sooner does anybody.
+        let done = shared.lead.wait(&shared, Instant::ZERO, || port.lock().machine.poll_done());
+        assert!(done.is_some(), "there was one turn, and nobody looked at what it had brought");
     }
 }
