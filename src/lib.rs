@@ -55,8 +55,9 @@
 //! # Threads
 //!
 //! An [`RpcServer`] has its driver and one thread per lane of functions; an [`RpcClient`] has its driver, and a
-//! dispatcher once there are callbacks, which turns the driver as well while it has nothing to run, and so reads itself what
-//! its callbacks get; a resolver's thread comes with the first name to resolve. They are named `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread, and while it
+//! dispatcher once there are callbacks. If some get events, it turns the driver as well while it has nothing to run and
+//! nobody waits for a call, and so reads itself what they get. A resolver's thread comes with the first name to resolve.
+//! They are named `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread, and while it
 //! waits it turns the client's driver itself, reading for everybody, so that an answer wakes one thread and not two; the
 //! driver's own thread is the caretaker that does so while nobody waits. Before a thread sleeps it polls for a short
 //! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)).

@@ -13,6 +13,9 @@
 //! whatever a turn brings wakes the threads that it is for. A leader that has what it wanted hands the driver to exactly
 //! one of those that still wait, and goes.
 //!
+//! An attendant is a thread that runs what the driver brings, and turns it for nothing in particular while it has nothing to
+//! run. It makes way for whoever waits for something of his own, and has the driver again when nobody does.
+//!
 //! Nothing is forgotten at a hand-over: what has been announced and not been read to its end stands in the driver itself,
 //! which reads it before it sleeps.
 
@@ -54,7 +57,7 @@ pub(crate) struct Lead {
 #[derive(Default)]
 struct State {
     leader: Leader,
-    /// The thread of a leading waiter.
+    /// The thread of a leading waiter or attendant.
     leading: Option<ThreadId>,
     /// Times that somebody has taken the driver. Who gives it back looks whether somebody else has it by then.
     takeovers: u64,
@@ -62,6 +65,8 @@ struct State {
     is_promised: bool,
     /// Those who would take it if it were free, oldest first.
     waiters: VecDeque<Thread>,
+    /// Would take it if it were free and none of those wanted it.
+    attendant: Option<Thread>,
     /// The caretaker sleeps until it is told.
     caretaker_sleeps: bool,
 }
@@ -71,7 +76,10 @@ enum Leader {
     #[default]
     Nobody,
     Caretaker,
+    /// Waits for something of its own.
     Waiter,
+    /// Waits for whatever comes.
+    Attendant,
 }
 
 impl Lead {
@@ -89,15 +97,37 @@ impl Lead {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody does.
+    #[cfg(test)]
+    pub(crate) fn is_attended(&self) -> bool {
+        self.is_attended.load(Ordering::SeqCst)
+    }
+
     /// Waits until `look` finds something or the time is over. `look` first arranges that this thread is unparked when
     /// there may be something new to find, so that it can be sure of having missed nothing.
     pub(crate) fn wait<T>(
         &self,
         shared: &Shared,
         deadline: Instant,
+        look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.wait_as(Leader::Waiter, shared, deadline, look)
+    }
+
+    /// The same without an end, for the one thread that runs what the driver brings: it leaves the driver to whoever waits
+    /// for something of his own.
+    pub(crate) fn attend<T>(&self, shared: &Shared, look: impl FnMut() -> Option<T>) -> Option<T> {
+        self.wait_as(Leader::Attendant, shared, Instant::NEVER, look)
+    }
+
+    fn wait_as<T>(
+        &self,
+        role: Leader,
+        shared: &Shared,
+        deadline: Instant,
         mut look: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        let mut place = Place { lead: self, shared, listed: false };
+        let mut place = Place { lead: self, shared, role, listed: false };
         loop {
             // From here on this thread is told of what comes.
             if let Some(found) = look() {
@@ -106,12 +136,14 @@ impl Lead {
             let left = deadline.saturating_since(shared.clock.now());
             let driver = self.driver.get().and_then(Weak::upgrade);
             // Where the caretaker is needed, nobody takes the driver before it.
-            if let Some(driver) = driver.as_ref().filter(|_| !self.urgent.load(Ordering::SeqCst)) {
+            if let Some(driver) =
+                driver.as_ref().filter(|_| !self.urgent.load(Ordering::SeqCst) && self.is_for(role))
+            {
                 if let Some(guard) = try_lock(driver) {
                     place.delist();
-                    let turn = self.begin(Leader::Waiter);
+                    let turn = self.begin(role);
                     let mut led = Led { lead: self, shared, turn, guard: Some(guard) };
-                    let found = self.lead(led.driver(), shared, deadline, &mut look);
+                    let found = self.lead(led.driver(), role, shared, deadline, &mut look);
                     drop(led);
                     if found.is_some() || left.is_zero() {
                         return found;
@@ -132,13 +164,23 @@ impl Lead {
         }
     }
 
-    /// Turns the driver until `look` finds something, the time is over, or the caretaker needs it.
+    /// Whether somebody of this role may take the driver: an attendant does not before those who wait.
+    fn is_for(&self, role: Leader) -> bool {
+        if role != Leader::Attendant {
+            return true;
+        }
+        let state = self.lock();
+        !state.is_promised && state.waiters.is_empty()
+    }
+
+    /// Turns the driver until `look` finds something, the time is over, or somebody needs it before this one.
     ///
     /// It looks before the first turn: what another leader brought after the last look, and before it left, no turn brings
     /// again. What comes once this thread leads comes through it, or rouses it.
     fn lead<T>(
         &self,
         driver: &mut Driver,
+        role: Leader,
         shared: &Shared,
         deadline: Instant,
         look: &mut impl FnMut() -> Option<T>,
@@ -146,6 +188,9 @@ impl Lead {
         loop {
             if let Some(found) = look() {
                 return Some(found);
+            }
+            if !self.is_for(role) {
+                return None;
             }
             let left = deadline.saturating_since(shared.clock.now());
             if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
@@ -187,7 +232,7 @@ impl Lead {
         }
         (state.leader, state.leading) = (Leader::Nobody, None);
         self.is_free.store(true, Ordering::SeqCst);
-        if state.waiters.is_empty() && shared.is_called() {
+        if !state.is_waited_for() && shared.is_called() {
             // Something has come since the last turn looked.
             self.urgent.store(true, Ordering::SeqCst);
         }
@@ -241,6 +286,7 @@ impl Lead {
         }
         let next = state.waiters.pop_front();
         state.is_promised = next.is_some();
+        let next = next.or_else(|| state.attendant.take());
         let tell = self.urgent.load(Ordering::SeqCst) || (next.is_none() && state.caretaker_sleeps);
         drop(state);
         if let Some(next) = next {
@@ -304,7 +350,7 @@ impl Lead {
     pub(super) fn begin_care(&self) -> Option<u64> {
         self.urgent.store(false, Ordering::SeqCst);
         let mut state = self.lock();
-        if !state.waiters.is_empty() {
+        if state.is_waited_for() {
             return None;
         }
         state.begin(Leader::Caretaker);
@@ -323,7 +369,7 @@ impl Lead {
             }
             None => {}
         }
-        if !state.waiters.is_empty() {
+        if state.is_waited_for() {
             self.note_freed(clock.now());
             self.pass_on(state);
         }
@@ -331,15 +377,23 @@ impl Lead {
 }
 
 impl State {
+    fn is_waited_for(&self) -> bool {
+        !self.waiters.is_empty() || self.attendant.is_some()
+    }
+
+    fn has_listed(&self, thread: ThreadId) -> bool {
+        self.waiters.iter().chain(&self.attendant).any(|listed| listed.id() == thread)
+    }
+
     fn begin(&mut self, leader: Leader) {
         self.leader = leader;
-        self.leading = (leader == Leader::Waiter).then(|| thread::current().id());
+        self.leading = (leader != Leader::Caretaker).then(|| thread::current().id());
         self.takeovers += 1;
         self.is_promised = false;
     }
 }
 
-/// A waiter's hold on the driver: given up in good order also if a turn panics.
+/// A waiter's or attendant's hold on the driver: given up in good order also if a turn panics.
 struct Led<'a> {
     lead: &'a Lead,
     shared: &'a Shared,
@@ -365,6 +419,7 @@ impl Drop for Led<'_> {
 struct Place<'a> {
     lead: &'a Lead,
     shared: &'a Shared,
+    role: Leader,
     listed: bool,
 }
 
@@ -373,12 +428,16 @@ impl Place<'_> {
     fn enlist(&mut self) -> bool {
         let me = thread::current();
         let mut state = self.lead.lock();
-        if self.listed && state.waiters.iter().any(|waiter| waiter.id() == me.id()) {
+        if self.listed && state.has_listed(me.id()) {
             return false;
         }
-        state.waiters.push_back(me);
+        match self.role {
+            Leader::Attendant => state.attendant = Some(me),
+            _ => state.waiters.push_back(me),
+        }
         self.listed = true;
-        let ask = state.leader == Leader::Caretaker;
+        // Neither of them waits for anything of its own.
+        let ask = matches!(state.leader, Leader::Caretaker | Leader::Attendant);
         drop(state);
         if ask {
             self.shared.wake_for_certain();
@@ -393,9 +452,10 @@ impl Place<'_> {
         }
         let me = thread::current().id();
         let mut state = self.lead.lock();
-        let before = state.waiters.len();
+        let was_chosen = !state.has_listed(me);
         state.waiters.retain(|waiter| waiter.id() != me);
-        before == state.waiters.len()
+        state.attendant.take_if(|attendant| attendant.id() == me);
+        was_chosen
     }
 }
 
@@ -442,6 +502,7 @@ const MOST_WAIT: Duration = Duration::from_secs(3_600);
 #[cfg(test)]
 mod tests {
     use std::boxed::Box;
+    use std::vec::Vec;
 
     use super::*;
     use crate::net::port::Bare;
@@ -457,6 +518,12 @@ mod tests {
         let driver = Arc::new(Mutex::new(driver));
         shared.lead.share(&driver);
         (driver, shared)
+    }
+
+    /// Waits until this thread leads while it waits.
+    fn wait_to_lead(shared: &Shared) -> Option<()> {
+        let me = thread::current();
+        shared.lead.wait(shared, shared.clock.now() + LONG, || shared.lead.is_led_by(&me).then_some(()))
     }
 
     #[test]
@@ -510,5 +577,57 @@ mod tests {
         // A turn sees that its time is over, and no sooner does anybody.
         let done = shared.lead.wait(&shared, Instant::ZERO, || port.lock().machine.poll_done());
         assert!(done.is_some(), "there was one turn, and nobody looked at what it had brought");
+    }
+
+    #[test]
+    fn an_attendant_makes_way_for_whoever_waits_and_has_the_driver_again() {
+        let (_driver, shared) = shared();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let attendant = thread::spawn({
+            let (shared, is_over) = (Arc::clone(&shared), Arc::clone(&is_over));
+            move || shared.lead.attend(&shared, || is_over.load(Ordering::SeqCst).then_some(()))
+        });
+        let deadline = shared.clock.now() + LONG;
+        for _ in 0..50 {
+            while !shared.lead.is_led_by(attendant.thread()) {
+                assert!(shared.clock.now() < deadline, "it does not have the driver");
+                thread::yield_now();
+            }
+            assert_eq!(wait_to_lead(&shared), Some(()), "it keeps the driver");
+        }
+        is_over.store(true, Ordering::SeqCst);
+        shared.lead.rouse(attendant.thread(), &shared);
+        assert_eq!(attendant.join().unwrap(), Some(()));
+    }
+
+    #[test]
+    fn all_who_wait_lead_before_an_attendant_does() {
+        let (driver, shared) = shared();
+        let guard = driver.lock().unwrap();
+        let turn = shared.lead.begin(Leader::Waiter);
+        let places: Vec<_> = [Leader::Attendant, Leader::Waiter]
+            .into_iter()
+            .map(|role| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let me = thread::current();
+                    // How many have led by then.
+                    let found = || {
+                        let state = shared.lead.lock();
+                        (state.leading == Some(me.id())).then_some(state.takeovers)
+                    };
+                    shared.lead.wait_as(role, &shared, shared.clock.now() + LONG, found)
+                })
+            })
+            .collect();
+        let deadline = shared.clock.now() + LONG;
+        while shared.lead.lock().waiters.is_empty() || shared.lead.lock().attendant.is_none() {
+            assert!(shared.clock.now() < deadline, "they take no place");
+            thread::yield_now();
+        }
+        drop(guard);
+        shared.lead.leave(turn, &shared);
+        let led: Vec<_> = places.into_iter().map(|place| place.join().unwrap()).collect();
+        assert_eq!(led, [Some(3), Some(2)], "the attendant is last");
     }
 }

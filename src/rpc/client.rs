@@ -206,7 +206,8 @@ impl RpcClient {
         topic: impl TopicPrefix<T>,
         options: SubscribeOptions,
     ) -> Result<Subscription<T>, SubscribeError> {
-        self.subscribe_then(topic.prefix(), options, None)
+        let running = self.running().ok_or(SubscribeError::Stopped)?;
+        self.subscribe_in(&running, topic.prefix(), options, None)
     }
 
     /// Follows topics of the main stream from a place that an earlier subscription had reached, see
@@ -293,15 +294,14 @@ impl RpcClient {
     ) -> Result<(Arc<CallbackSource>, Subscription<T>), SubscribeError> {
         let callbacks = &self.inner.config.callbacks;
         let running = self.running().ok_or(SubscribeError::Stopped)?;
-        callbacks.attend(&running.shared).map_err(|_| SubscribeError::Stopped)?;
-        if running.whole.is_stopped() {
-            callbacks.leave(&running.shared);
-            return Err(SubscribeError::Stopped);
-        }
+        callbacks.start().map_err(|_| SubscribeError::Stopped)?;
         let source = Arc::new(CallbackSource::new(callbacks));
         let readable = Arc::downgrade(&source) as Weak<dyn Readable>;
-        let subscription = self.subscribe_then(prefix, options, Some(readable))?;
-        Ok((source, subscription))
+        let subscription = self.subscribe_in(&running, prefix, options, Some(readable))?;
+        match callbacks.attend(&running.shared, &running.whole) {
+            true => Ok((source, subscription)),
+            false => Err(SubscribeError::Stopped),
+        }
     }
 
     fn keep(&self, source: Arc<CallbackSource>) {
@@ -313,13 +313,13 @@ impl RpcClient {
         }
     }
 
-    fn subscribe_then<T: DeserializeOwned>(
+    fn subscribe_in<T: DeserializeOwned>(
         &self,
+        running: &Running,
         prefix: &str,
         options: SubscribeOptions,
         readable: Option<Weak<dyn Readable>>,
     ) -> Result<Subscription<T>, SubscribeError> {
-        let running = self.running().ok_or(SubscribeError::Stopped)?;
         let config = &self.inner.config;
         let random = Random::new(net::random_u64());
         let session = SessionId(net::random_bytes());
@@ -449,5 +449,33 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_callbacks_for_events_have_the_driver_attended_and_only_while_the_client_runs() {
+        // Nobody is there: it dials for as long as it runs.
+        let client = RpcClient::builder().on_disconnected(|| {}).connect("127.0.0.1:1").unwrap();
+        let first = client.running().unwrap();
+        assert!(!first.shared.lead.is_attended());
+        let too_long = "x".repeat(256);
+        assert!(client.on_event(too_long.as_str(), |_: Event<u64>| {}).is_err());
+        assert!(!first.shared.lead.is_attended(), "it was refused");
+        client.on_event("", |_: Event<u64>| {}).unwrap();
+        assert!(first.shared.lead.is_attended());
+        client.stop();
+        assert!(!first.shared.lead.is_attended());
+        client.start().unwrap();
+        let second = client.running().unwrap();
+        assert!(!second.shared.lead.is_attended());
+        client.on_event("", |_: Event<u64>| {}).unwrap();
+        assert!(second.shared.lead.is_attended() && !first.shared.lead.is_attended());
+        // Somebody has had hold of the first life for all that time.
+        assert!(!client.inner.config.callbacks.attend(&first.shared, &first.whole));
+        assert!(second.shared.lead.is_attended() && !first.shared.lead.is_attended());
     }
 }

@@ -1,8 +1,8 @@
 //! The thread that callbacks run on: one per client, started with the first callback.
 //!
-//! While it has nothing to run it waits for its client's driver like whoever waits for a reply, and turns it if nobody else
-//! does: then an event is read by the thread that its callback runs on, and nobody has to be woken for it. It never has the
-//! driver while a callback runs.
+//! Once a callback gets events, it attends its client's driver while it has nothing to run, and turns it if nobody waits for
+//! a reply: then an event is read by the thread that its callback runs on, and nobody has to be woken for it. It never has
+//! the driver while a callback runs.
 
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 
 use super::lane::discard;
-use crate::net::{self, Instant};
+use crate::net;
 
 /// Something to run on the dispatcher's thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -58,24 +58,27 @@ impl Dispatcher {
         }
     }
 
-    /// Turns this driver while it waits, and no other any more.
-    pub(crate) fn attend(&self, driven: &Arc<net::Shared>) {
+    /// Turns this driver while it waits, and no other any more. False, and all is as before, if the driver `is_ending`:
+    /// whoever has it end says so first, and calls [`Dispatcher::leave`] after.
+    pub(crate) fn attend(&self, driven: &Arc<net::Shared>, is_ending: impl FnOnce() -> bool) -> bool {
         let mut state = self.shared.lock();
+        // Under the lock, so that one that ends now is left after this.
+        if is_ending() {
+            return false;
+        }
         if !state.is_driven(driven) {
-            // Whoever turns another one is told there.
-            state.rouse();
+            state.let_go();
             state.driven = Some(Arc::clone(driven));
             driven.lead.note_attended(true);
         }
+        true
     }
 
     /// Turns this driver no more: it has to come to its end.
     pub(crate) fn leave(&self, driven: &Arc<net::Shared>) {
         let mut state = self.shared.lock();
         if state.is_driven(driven) {
-            state.rouse();
-            state.driven = None;
-            driven.lead.note_attended(false);
+            state.let_go();
         }
     }
 
@@ -136,7 +139,7 @@ impl Shared {
         loop {
             let driven = self.lock().driven.clone();
             let next = match &driven {
-                Some(shared) => shared.lead.wait(shared, Instant::NEVER, || self.look(driven.as_ref())),
+                Some(shared) => shared.lead.attend(shared, || self.look(driven.as_ref())),
                 None => self.look(None).or_else(|| {
                     thread::park();
                     None
@@ -177,6 +180,14 @@ impl State {
         self.driven.as_ref().is_some_and(|other| Arc::ptr_eq(other, driven))
     }
 
+    /// Turns no driver any more. The thread is told, where it waits.
+    fn let_go(&mut self) {
+        self.rouse();
+        if let Some(driven) = self.driven.take() {
+            driven.lead.note_attended(false);
+        }
+    }
+
     /// The thread has something to look at, if it waits.
     fn rouse(&mut self) {
         let Some(thread) = self.waiting.take() else { return };
@@ -193,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::net::{DriverThread, Keepalive};
+    use crate::net::{DriverThread, Instant, Keepalive};
     use crate::pattern::Limits;
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -221,7 +232,7 @@ mod tests {
         for _ in 0..3 {
             let (driver, shared) = net::driver(&Limits::tiny(), Keepalive::default()).unwrap();
             let driver = DriverThread::start("test", driver, true).unwrap();
-            dispatcher.attend(&shared);
+            assert!(dispatcher.attend(&shared, || false));
             push_many(&dispatcher);
             let leads =
                 |state: &State| state.waiting.as_ref().is_some_and(|thread| shared.lead.is_led_by(thread));
@@ -242,6 +253,24 @@ mod tests {
             push_many(&dispatcher);
             driver.finish();
         }
+    }
+
+    #[test]
+    fn one_driver_is_attended_and_never_one_that_ends() {
+        let dispatcher = Dispatcher::start().unwrap();
+        let [one, two, ending] =
+            [(); 3].map(|()| net::driver(&Limits::tiny(), Keepalive::default()).unwrap().1);
+        let attended = || [&one, &two, &ending].map(|shared| shared.lead.is_attended());
+        assert!(dispatcher.attend(&one, || false));
+        assert_eq!(attended(), [true, false, false]);
+        assert!(dispatcher.attend(&two, || false));
+        assert_eq!(attended(), [false, true, false], "the one before is left");
+        assert!(!dispatcher.attend(&ending, || true));
+        assert_eq!(attended(), [false, true, false], "the one that lives is not");
+        dispatcher.leave(&one);
+        assert_eq!(attended(), [false, true, false]);
+        dispatcher.leave(&two);
+        assert_eq!(attended(), [false; 3]);
     }
 
     #[test]

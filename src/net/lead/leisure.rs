@@ -67,8 +67,8 @@ impl Leisure {
         }
         let away = if sight.is_attended && self.left.is_none() { AWAY_ATTENDED } else { AWAY };
         match sight.leader {
-            Leader::Waiter if self.looks < LOOKS => Next::LookIn(self.pace),
-            Leader::Waiter => Next::Sleep,
+            Leader::Waiter | Leader::Attendant if self.looks < LOOKS => Next::LookIn(self.pace),
+            Leader::Waiter | Leader::Attendant => Next::Sleep,
             Leader::Nobody | Leader::Caretaker if sight.since >= away => Next::Take,
             Leader::Nobody | Leader::Caretaker => Next::LookIn(self.pace.max(away) - sight.since),
         }
@@ -114,13 +114,15 @@ mod tests {
 
     #[test]
     fn a_turn_that_was_under_way_may_be_past_what_was_left() {
-        let mut leisure = Leisure::new(0);
-        let led = Sight { leader: Leader::Waiter, ..attended(7, Duration::ZERO, true) };
-        assert_eq!(leisure.look(&led), Next::LookIn(AWAY));
-        leisure.note_passed(0, 8);
-        assert_eq!(leisure.look(&attended(8, AWAY, false)), Next::Take);
-        leisure.note_passed(0, 9);
-        assert_eq!(leisure.look(&attended(9, AWAY, false)), Next::LookIn(AWAY_ATTENDED - AWAY));
+        for leader in [Leader::Waiter, Leader::Attendant] {
+            let mut leisure = Leisure::new(0);
+            let led = Sight { leader, ..attended(7, Duration::ZERO, true) };
+            assert_eq!(leisure.look(&led), Next::LookIn(AWAY));
+            leisure.note_passed(0, 8);
+            assert_eq!(leisure.look(&attended(8, AWAY, false)), Next::Take);
+            leisure.note_passed(0, 9);
+            assert_eq!(leisure.look(&attended(9, AWAY, false)), Next::LookIn(AWAY_ATTENDED - AWAY));
+        }
     }
 
     #[test]

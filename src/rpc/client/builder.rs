@@ -143,7 +143,8 @@ impl Config {
     pub(super) fn start(&self) -> Result<Running, net::Error> {
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         if !self.callbacks.is_empty() {
-            self.callbacks.attend(&shared)?;
+            // What happens to connections is rare: for that alone the driver is not attended.
+            self.callbacks.start()?;
         }
         let random = Random::new(net::random_u64());
         let session = SessionId(net::random_bytes());

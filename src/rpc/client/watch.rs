@@ -161,10 +161,9 @@ impl Callbacks {
         self.on_connection.is_none() && self.on_disconnected.is_none() && self.on_reconnected.is_none()
     }
 
-    /// The thread that callbacks run on waits for what this driver brings. It is started when it is first needed.
-    pub(super) fn attend(&self, driver: &Arc<net::Shared>) -> Result<(), net::Error> {
-        self.dispatcher()?.attend(driver);
-        Ok(())
+    /// The thread that callbacks run on waits for what this driver brings, unless the whole that it drives is stopped.
+    pub(super) fn attend(&self, driver: &Arc<net::Shared>, whole: &Whole) -> bool {
+        self.dispatcher.get().is_some_and(|dispatcher| dispatcher.attend(driver, || whole.is_stopped()))
     }
 
     /// This driver comes to its end.
@@ -172,11 +171,13 @@ impl Callbacks {
         self.dispatcher.get().into_iter().for_each(|dispatcher| dispatcher.leave(driver));
     }
 
-    fn dispatcher(&self) -> Result<&Dispatcher, net::Error> {
-        if let Some(dispatcher) = self.dispatcher.get() {
-            return Ok(dispatcher);
+    /// The thread that callbacks run on is there from here on.
+    pub(super) fn start(&self) -> Result<(), net::Error> {
+        if self.dispatcher.get().is_none() {
+            let started = Dispatcher::start().map_err(net::Error::Setup)?;
+            // Somebody else may have been quicker.
+            self.dispatcher.get_or_init(|| started);
         }
-        let started = Dispatcher::start().map_err(net::Error::Setup)?;
-        Ok(self.dispatcher.get_or_init(|| started))
+        Ok(())
     }
 }
