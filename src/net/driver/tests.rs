@@ -11,8 +11,7 @@ use crate::pattern::{ConnId, DialError};
 struct Flooded {
     index: usize,
     due: Option<Instant>,
-    /// Which ports were read, and how much of each, by all of them.
-    reads: Arc<Mutex<Vec<(usize, usize)>>>,
+    reads: Reads,
 }
 
 impl AnyPort for Flooded {
@@ -48,13 +47,16 @@ impl AnyPort for Flooded {
     fn let_go(&self) {}
 }
 
+/// Which ports were read, in their order, and how much of each.
+type Reads = Arc<Mutex<Vec<(usize, usize)>>>;
+
 const PORTS: usize = 6;
 
 /// A driver of flooded ports, the last of which has a timer.
-fn flooded(due: Option<Instant>) -> (Driver, Arc<Mutex<Vec<(usize, usize)>>>) {
+fn flooded(due: Option<Instant>) -> (Driver, Reads) {
     let limits = Limits { read_bytes: 128 * 1024, ..Limits::default() };
     let mut driver = Driver::new(&limits, Keepalive::default()).expect("a poll handle");
-    let reads: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+    let reads = Reads::default();
     for index in 0..PORTS {
         let due = due.filter(|_| index == PORTS - 1);
         let at = driver.add(Box::new(Flooded { index, due, reads: Arc::clone(&reads) }), Vec::new());
