@@ -215,10 +215,13 @@ impl Siege {
     /// Results that are neither read nor settled.
     fn keep_results(&mut self) {
         let mut stream = self.peer(Role::Requester);
-        for id in 1..=2 * self.limits.results_bytes / result_len(&self.limits) as u64 {
+        let calls = 2 * self.limits.results_bytes / result_len(&self.limits) as u64;
+        let before = self.stats().replier.answered;
+        for id in 1..=calls {
             request(&mut self.frame, &mut stream, id, "large", &[]);
         }
-        self.eventually("they have run", |stats| stats.replier.results_not_kept > 0);
+        self.eventually("all have run", |stats| stats.replier.answered >= before + calls);
+        assert!(self.stats().replier.results_not_kept > 0);
         self.peers.push(stream);
         // Names that nobody knows.
         let asked = u64::from(self.limits.max_in_flight).min(256);
