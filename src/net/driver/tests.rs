@@ -3,6 +3,7 @@
 use std::boxed::Box;
 use std::sync::Mutex;
 
+use super::reading::FIRST_READ_BYTES;
 use super::*;
 use crate::net::port::AnyPort;
 use crate::pattern::{ConnId, DialError};

@@ -142,15 +142,7 @@ impl Server {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        if self.stopping {
-            return Err(PublishError::Stopped);
-        }
-        let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
-        let prepared = publisher.prepare(topic, data)?;
-        match publisher.pass_over(&prepared) {
-            Some(published) => Ok(published),
-            None => self.publish_prepared(stream, None, prepared, topic, data),
-        }
+        self.publish_as(stream, None, topic, data)
     }
 
     /// A publication that found no room waits for it from now on, until [`Server::end_wait`]: whoever comes later, and those
@@ -181,6 +173,18 @@ impl Server {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
+        self.publish_as(stream, Some(turn), topic, data)
+    }
+
+    /// Publishes what comes now, or what has waited.
+    #[inline]
+    fn publish_as(
+        &mut self,
+        stream: StreamId,
+        turn: Option<Turn>,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
         if self.stopping {
             return Err(PublishError::Stopped);
         }
@@ -188,7 +192,7 @@ impl Server {
         let prepared = publisher.prepare(topic, data)?;
         match publisher.pass_over(&prepared) {
             Some(published) => Ok(published),
-            None => self.publish_prepared(stream, Some(turn), prepared, topic, data),
+            None => self.publish_prepared(stream, turn, prepared, topic, data),
         }
     }
 
