@@ -22,8 +22,10 @@ impl Clock {
 
     /// Now.
     pub(crate) fn now(&self) -> Instant {
-        let micros = self.origin.elapsed().as_micros();
-        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        let since = self.origin.elapsed();
+        // A clock that has run for half a million years stands still.
+        let micros = since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into());
+        Instant::from_micros(micros)
     }
 
     /// The time of day in nanoseconds since 1970, UTC, as heartbeats carry it; 0 on a machine that thinks it earlier.

@@ -196,7 +196,13 @@ impl<H: Handler> Port<H> {
         state.gathered = state.gathered.saturating_add(1);
         state.has_begun |= pace == Pace::Burst;
         let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
-        self.settle(state);
+        if pace == Pace::Burst && burst {
+            // Its timers are looked at when it is written, which is before long.
+            self.take_actions(&mut state);
+            self.tell(state);
+        } else {
+            self.settle(state);
+        }
         match pace {
             Pace::AtOnce => self.flush(),
             Pace::Burst if !burst => {
@@ -217,6 +223,15 @@ impl<H: Handler> Port<H> {
         let result = command(&mut state.machine);
         self.take_actions(&mut state);
         self.tell(state);
+        result
+    }
+
+    /// The same for one of many: what the machine has to say is said when the last of them is given by
+    /// [`Port::command_in_turn`].
+    pub(crate) fn command_quietly<T>(&self, command: impl FnOnce(&mut H::Machine) -> T) -> T {
+        let mut state = self.lock();
+        let result = command(&mut state.machine);
+        self.take_actions(&mut state);
         result
     }
 

@@ -16,25 +16,55 @@ pub(super) struct Ascending<T> {
 }
 
 /// Empty places that are no reason to clear up.
-const FEW: usize = 16;
+const FEW: usize = 12;
 
 impl<T> Ascending<T> {
     pub(super) fn new() -> Self {
         Ascending { places: VecDeque::new(), len: 0 }
     }
 
+    /// Bytes of one place.
+    pub(super) const PLACE_BYTES: usize = size_of::<(u64, Option<T>)>();
+
+    /// The most places that there is memory for after [`shrink`](Self::shrink), while there are `len` things.
+    pub(super) const fn most_places(len: usize) -> usize {
+        3 * len + FEW
+    }
+
+    /// Bytes of memory that are held.
+    pub(super) fn memory(&self) -> usize {
+        self.places.capacity() * Self::PLACE_BYTES
+    }
+
+    /// Lets go of memory that is not needed for what is there and a little more.
+    pub(super) fn shrink(&mut self) {
+        if self.places.capacity() > Self::most_places(self.len) {
+            self.places.shrink_to(Self::most_places(self.len) / 2);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     pub(super) fn contains_key(&self, id: u64) -> bool {
         self.get(id).is_some()
     }
 
+    #[inline]
     pub(super) fn get(&self, id: u64) -> Option<&T> {
-        self.places[self.find(id)?].1.as_ref()
+        match self.places.get(self.likely_place(id)) {
+            Some((found, value)) if *found == id => value.as_ref(),
+            _ => self.places[self.search(id)?].1.as_ref(),
+        }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut T> {
         let at = self.find(id)?;
         self.places[at].1.as_mut()
@@ -44,24 +74,45 @@ impl<T> Ascending<T> {
     ///
     /// # Panics
     /// If there is an id that is not below this one.
+    #[inline]
     pub(super) fn push(&mut self, id: u64, value: T) {
         assert!(self.places.back().is_none_or(|(last, _)| *last < id), "ids ascend");
-        self.places.push_back((id, Some(value)));
         self.len += 1;
+        if self.places.len() == self.places.capacity() {
+            self.make_room();
+        }
+        self.places.push_back((id, Some(value)));
     }
 
+    /// Room for half as many more, where doubling would take more than may be.
+    #[cold]
+    fn make_room(&mut self) {
+        self.places.reserve_exact((self.len / 2).max(4));
+    }
+
+    #[inline]
     pub(super) fn remove(&mut self, id: u64) -> Option<T> {
-        let at = self.find(id)?;
-        let value = self.places[at].1.take()?;
+        let value = match self.places.front() {
+            // Most often the oldest one goes first.
+            Some((first, _)) if *first == id => self.places.pop_front()?.1,
+            _ => self.take(id),
+        }?;
         self.len -= 1;
         while self.places.front().is_some_and(|(_, value)| value.is_none()) {
             self.places.pop_front();
         }
+        if self.places.len() > 2 * self.len + FEW / 2 {
+            self.places.retain(|(_, value)| value.is_some());
+        }
+        Some(value)
+    }
+
+    /// Takes one out that is not the first.
+    fn take(&mut self, id: u64) -> Option<T> {
+        let at = self.find(id)?;
+        let value = self.places[at].1.take()?;
         while self.places.back().is_some_and(|(_, value)| value.is_none()) {
             self.places.pop_back();
-        }
-        if self.places.len() > 2 * self.len + FEW {
-            self.places.retain(|(_, value)| value.is_some());
         }
         Some(value)
     }
@@ -77,12 +128,27 @@ impl<T> Ascending<T> {
     }
 
     /// The place of an id, which may be empty.
+    #[inline]
     fn find(&self, id: u64) -> Option<usize> {
-        let first = self.places.front()?.0;
-        // Were none missing, it would be there; else it is before.
-        let distance = usize::try_from(id.checked_sub(first)?).unwrap_or(usize::MAX);
-        if self.places.get(distance).is_some_and(|(other, _)| *other == id) {
-            return Some(distance);
+        let at = self.likely_place(id);
+        match self.places.get(at) {
+            Some((found, _)) if *found == id => Some(at),
+            _ => self.search(id),
+        }
+    }
+
+    /// Where an id would be if none were missing; else it is before.
+    #[inline]
+    fn likely_place(&self, id: u64) -> usize {
+        let first = self.places.front().map_or(0, |(first, _)| *first);
+        usize::try_from(id.wrapping_sub(first)).unwrap_or(usize::MAX)
+    }
+
+    #[cold]
+    fn search(&self, id: u64) -> Option<usize> {
+        // Most often it is not there yet.
+        if self.places.back()?.0 < id {
+            return None;
         }
         self.places.binary_search_by_key(&id, |(other, _)| *other).ok()
     }
@@ -105,9 +171,24 @@ mod tests {
         for id in 3..100_000u64 {
             map.push(id, id);
             assert_eq!(map.remove(id - 1), Some(id - 1));
-            assert!(map.places.len() <= 2 * map.len() + FEW);
+            assert!(map.places.len() <= 2 * map.len() + FEW / 2);
         }
         assert_eq!(map.get(1), Some(&1));
+    }
+
+    #[test]
+    fn memory_is_in_proportion_to_what_is_there_while_it_grows_and_once_it_has_shrunk() {
+        const PLACE: usize = Ascending::<u64>::PLACE_BYTES;
+        let mut map = Ascending::new();
+        for id in 0..10_000u64 {
+            map.push(id, id);
+            assert!(map.memory() <= Ascending::<u64>::most_places(map.len()) * PLACE);
+        }
+        for id in (0..10_000u64).rev().step_by(3).chain((0..10_000).step_by(2)) {
+            map.remove(id);
+            map.shrink();
+            assert!(map.memory() <= Ascending::<u64>::most_places(map.len()) * PLACE);
+        }
     }
 
     proptest! {
@@ -128,7 +209,7 @@ mod tests {
                 prop_assert_eq!(map.len(), model.len());
                 let all: Vec<(u64, u64)> = map.iter().map(|(id, value)| (id, *value)).collect();
                 prop_assert_eq!(all, model.iter().map(|(id, value)| (*id, *value)).collect::<Vec<_>>());
-                prop_assert!(map.places.len() <= 2 * map.len() + FEW);
+                prop_assert!(map.places.len() <= 2 * map.len() + FEW / 2);
             }
         }
     }

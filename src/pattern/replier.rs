@@ -13,10 +13,11 @@
 
 mod names;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::ascending::Ascending;
 use super::peers::RecordId;
 use super::spares::Spares;
 use super::CHUNK_BYTES;
@@ -88,9 +89,12 @@ pub struct ReplierStats {
 
 /// What an entry of a table takes beside its arguments, for the budget.
 ///
-/// A node of the tree holds eleven and is at least half full: 150 bytes for each; its place in the list of answers to be
-/// written, the slack of its buffer, and an answer without payload take the rest.
+/// Three places of 48 bytes, when the table is as large as may be for what is in it; its place in the list of answers to
+/// be written, the slack of its buffer, and an answer without payload take the rest.
 pub(super) const ENTRY_OVERHEAD: u64 = 256;
+const _: () = assert!(3 * Ascending::<Entry>::PLACE_BYTES <= 144);
+/// Tables keep the memory of calls that are gone for those that come, up to this part of the bytes that may be queued.
+const ROOM_PART: u64 = 64;
 /// Ids of calls that are gone that a list of answers to be written may hold before it is looked through.
 const TO_WRITE_SLACK: usize = 16;
 /// Answers of requests without an entry that may wait before no more is read.
@@ -103,7 +107,7 @@ const KEPT_RESULT_BYTES: usize = 64 * 1024;
 /// The calls of one session.
 #[derive(Debug)]
 pub(crate) struct CallTable {
-    entries: BTreeMap<u64, Entry>,
+    entries: Ascending<Entry>,
     /// Calls whose answer is to be written, in the order in which they were answered.
     to_write: VecDeque<u64>,
     /// The newest id seen.
@@ -116,32 +120,44 @@ pub(crate) struct CallTable {
     /// client says first which it still has, and all others are over.
     first_turned_away: u64,
     /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
-    settled_running: usize,
+    settled_running: u32,
+    /// Bytes of memory that the replier counts for this table.
+    counted: u32,
     /// The client has said something, so it has been told whether its record is a new one.
     pub(crate) is_heard: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// The arguments of a call that has not started, or the frame of an answer, which is empty once a large one has been
+    /// written.
+    bytes: Vec<u8>,
     state: State,
-    settled: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Queued {
-        arguments: Vec<u8>,
         deadline: Instant,
     },
     /// Its arguments are with its function, and count until it has its answer.
     Running {
         held: u32,
+        settled: bool,
     },
-    /// Answered; the frame is empty once a large one has been written.
     Done {
-        frame: Vec<u8>,
         written: bool,
     },
+}
+
+impl Entry {
+    /// The call has its answer: whether it was written, and its frame.
+    fn answer(&mut self) -> Option<(&mut bool, &mut Vec<u8>)> {
+        match &mut self.state {
+            State::Done { written } => Some((written, &mut self.bytes)),
+            _ => None,
+        }
+    }
 }
 
 /// The budgets and counters of all sessions together.
@@ -151,6 +167,9 @@ pub(crate) struct Replier {
     queued_limit: u64,
     refusals_limit: u64,
     results_limit: u64,
+    /// Bytes of memory of all tables, and above which they let go of what they do not need.
+    tables: u64,
+    tables_limit: u64,
     /// As many calls wait to be looked at as may.
     pub(crate) is_behind: bool,
     names: Names,
@@ -160,20 +179,22 @@ pub(crate) struct Replier {
 }
 
 impl CallTable {
-    /// What a table takes that has no entry: itself, a node, and the list of answers to be written.
-    pub(super) const FIXED_BYTES: usize =
-        size_of::<Self>() + 640 + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
+    /// What a table takes that has no entry: itself, a few places, and the list of answers to be written.
+    pub(super) const FIXED_BYTES: usize = size_of::<Self>()
+        + Ascending::<Entry>::most_places(0) * Ascending::<Entry>::PLACE_BYTES
+        + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
 
     /// The table of a session that has just begun.
     pub(crate) fn new() -> Self {
         CallTable {
-            entries: BTreeMap::new(),
+            entries: Ascending::new(),
             to_write: VecDeque::new(),
             last_id: 0,
             last_here: 0,
             turned_away: VecDeque::new(),
             first_turned_away: u64::MAX,
             settled_running: 0,
+            counted: 0,
             is_heard: false,
         }
     }
@@ -181,6 +202,12 @@ impl CallTable {
     /// No call is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes of memory that it holds for entries.
+    fn memory(&self) -> u32 {
+        let bytes = self.entries.memory() + self.to_write.capacity() * size_of::<u64>();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     /// So many answers of requests without an entry wait to be written that no more is read meanwhile.
@@ -196,6 +223,11 @@ impl CallTable {
 }
 
 impl Replier {
+    /// The most memory that tables keep for calls that are to come, in bytes.
+    pub(super) fn room_bytes(limits: &Limits) -> u64 {
+        limits.queued_arguments_bytes / ROOM_PART
+    }
+
     pub(crate) fn new(limits: &Limits) -> Self {
         Replier {
             max_in_flight: limits.max_in_flight as usize,
@@ -203,6 +235,8 @@ impl Replier {
             queued_limit: limits.queued_arguments_bytes / 16 * 15,
             refusals_limit: limits.queued_arguments_bytes,
             results_limit: limits.results_bytes,
+            tables: 0,
+            tables_limit: Self::room_bytes(limits),
             is_behind: false,
             names: Names::default(),
             spares: Spares::default(),
@@ -221,7 +255,7 @@ impl Replier {
         max_frame: u32,
     ) -> Result<Option<Work>, Violation> {
         self.settle(table, header.settled.iter());
-        let known = table.entries.contains_key(&header.id);
+        let known = table.entries.contains_key(header.id);
         if !known && header.id > table.last_here && table.may_have_turned_away(header.id) {
             table.last_here = header.id;
             self.turn_away(table, header.id);
@@ -243,7 +277,7 @@ impl Replier {
         }
         table.last_id = header.id;
         let cost = ENTRY_OVERHEAD + arguments.len() as u64;
-        let unsettled = table.entries.len() - table.settled_running;
+        let unsettled = table.entries.len() - table.settled_running as usize;
         let full = self.is_behind
             || unsettled >= self.max_in_flight
             || self.stats.queued_bytes + cost > self.queued_limit;
@@ -255,13 +289,15 @@ impl Replier {
         let deadline = now + Duration::from_millis(u64::from(header.time_left_ms));
         if full {
             self.stats.refused += 1;
-            table.entries.insert(header.id, Entry { state: State::Running { held: 0 }, settled: false });
+            let state = State::Running { held: 0, settled: false };
+            table.entries.push(header.id, Entry { bytes: Vec::new(), state });
             self.finish(table, header.id, Status::NotExecuted(Refusal::Full), &[], max_frame);
             return Ok(None);
         }
         self.stats.queued_bytes += arguments.len() as u64;
-        let state = State::Queued { arguments: self.spares.copy(arguments), deadline };
-        table.entries.insert(header.id, Entry { state, settled: false });
+        let entry = Entry { bytes: self.spares.copy(arguments), state: State::Queued { deadline } };
+        table.entries.push(header.id, entry);
+        self.count(table);
         let ticket = Ticket { record, id: header.id };
         Ok(Some(Work { ticket, function: self.names.intern(header.function), deadline }))
     }
@@ -283,9 +319,7 @@ impl Replier {
     /// is written again; if not, it will be when it has one.
     fn join(&mut self, table: &mut CallTable, id: u64, max_frame: u32) {
         self.stats.joined += 1;
-        let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else {
-            return;
-        };
+        let Some((written, frame)) = table.entries.get_mut(id).and_then(Entry::answer) else { return };
         *written = false;
         if frame.is_empty() {
             // It was large and had been begun on the connection that is lost.
@@ -312,22 +346,20 @@ impl Replier {
         kept.sort_unstable();
         let coming = kept.iter().copied().find(|id| *id >= table.first_turned_away);
         table.first_turned_away = coming.unwrap_or(u64::MAX);
-        let settled: Vec<u64> =
-            table.entries.keys().copied().filter(|id| kept.binary_search(id).is_err()).collect();
+        let settled: Vec<u64> = table.entries.ids().filter(|id| kept.binary_search(id).is_err()).collect();
         self.settle(table, settled.into_iter());
     }
 
     fn settle(&mut self, table: &mut CallTable, ids: impl Iterator<Item = u64>) {
         for id in ids {
-            match table.entries.get_mut(&id) {
-                Some(Entry { state: State::Running { .. }, settled }) => {
-                    table.settled_running += usize::from(!core::mem::replace(settled, true));
+            match table.entries.get_mut(id).map(|entry| &mut entry.state) {
+                Some(State::Running { settled, .. }) => {
+                    table.settled_running += u32::from(!core::mem::replace(settled, true));
                 }
-                Some(Entry { state: State::Queued { .. }, .. }) => {
-                    self.stats.withdrawn += 1;
+                Some(state) => {
+                    self.stats.withdrawn += u64::from(matches!(state, State::Queued { .. }));
                     self.remove(table, id);
                 }
-                Some(_) => self.remove(table, id),
                 None => {}
             }
         }
@@ -341,16 +373,16 @@ impl Replier {
         id: u64,
         max_frame: u32,
     ) -> Result<Vec<u8>, NotStarted> {
-        let entry = table.entries.get_mut(&id).ok_or(NotStarted::Withdrawn)?;
-        let State::Queued { arguments, deadline } = &mut entry.state else { return Err(NotStarted::Started) };
-        if now >= *deadline {
+        let entry = table.entries.get_mut(id).ok_or(NotStarted::Withdrawn)?;
+        let State::Queued { deadline } = entry.state else { return Err(NotStarted::Started) };
+        if now >= deadline {
             self.stats.expired += 1;
             self.finish(table, id, Status::NotExecuted(Refusal::Expired), &[], max_frame);
             return Err(NotStarted::Expired);
         }
-        let arguments = core::mem::take(arguments);
+        let arguments = core::mem::take(&mut entry.bytes);
         let held = u32::try_from(arguments.len()).expect("frames are limited to a u32");
-        entry.state = State::Running { held };
+        entry.state = State::Running { held, settled: false };
         self.stats.started += 1;
         Ok(arguments)
     }
@@ -369,23 +401,23 @@ impl Replier {
         payload: &[u8],
         max_frame: u32,
     ) -> bool {
-        match table.entries.get(&id) {
-            Some(Entry { state: State::Running { .. }, settled: true }) => {
+        match table.entries.get(id).map(|entry| entry.state) {
+            Some(State::Running { settled: true, .. }) => {
                 self.stats.answered += 1;
                 self.stats.dropped_results += 1;
                 self.remove(table, id);
                 false
             }
-            Some(Entry { state: State::Running { .. }, .. }) => {
+            Some(State::Running { .. }) => {
                 self.stats.answered += 1;
                 self.finish(table, id, status, payload, max_frame);
                 true
             }
-            Some(Entry { state: State::Queued { .. }, .. }) => {
+            Some(State::Queued { .. }) => {
                 self.finish(table, id, status, payload, max_frame);
                 true
             }
-            Some(Entry { state: State::Done { .. }, .. }) | None => {
+            Some(State::Done { .. }) | None => {
                 self.stats.dropped_results += 1;
                 false
             }
@@ -395,48 +427,52 @@ impl Replier {
     /// Refuses all calls that have not started.
     pub(crate) fn refuse_queued(&mut self, table: &mut CallTable, why: Refusal, max_frame: u32) {
         let queued = table.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Queued { .. }));
-        for id in queued.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in queued.map(|(id, _)| id).collect::<Vec<_>>() {
             self.finish(table, id, Status::NotExecuted(why), &[], max_frame);
         }
     }
 
     /// The session's record is gone: what has not started never does.
     pub(crate) fn leave(&mut self, table: &mut CallTable) {
-        for id in table.entries.keys().copied().collect::<Vec<_>>() {
-            if matches!(table.entries.get(&id), Some(Entry { state: State::Queued { .. }, .. })) {
-                self.stats.withdrawn += 1;
-            }
+        for id in table.entries.ids().collect::<Vec<_>>() {
+            let state = table.entries.get(id).map(|entry| entry.state);
+            self.stats.withdrawn += u64::from(matches!(state, Some(State::Queued { .. })));
             self.remove(table, id);
         }
-        table.to_write.clear();
+        (table.entries, table.to_write) = (Ascending::new(), VecDeque::new());
+        self.count(table);
     }
 
     fn finish(&mut self, table: &mut CallTable, id: u64, status: Status, payload: &[u8], max_frame: u32) {
-        let Some(entry) = table.entries.get_mut(&id) else { return };
-        match &mut entry.state {
-            State::Queued { arguments, .. } => {
-                self.stats.queued_bytes -= arguments.len() as u64;
-                self.spares.put(core::mem::take(arguments));
+        let Some(entry) = table.entries.get_mut(id) else { return };
+        match entry.state {
+            State::Queued { .. } => {
+                self.stats.queued_bytes -= entry.bytes.len() as u64;
+                self.spares.put(core::mem::take(&mut entry.bytes));
             }
-            State::Running { held } => self.stats.queued_bytes -= u64::from(*held),
+            State::Running { held, .. } => self.stats.queued_bytes -= u64::from(held),
             State::Done { .. } => {}
         }
-        let mut frame = Vec::new();
-        let fits = payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit;
-        if fits {
-            frame = self.spares.take(payload.len() + REPLY_HEADER_BYTES);
-        }
-        let encoded = fits
-            && Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame).is_ok();
-        if !encoded {
-            self.stats.results_not_kept += 1;
-            // A lost result is something to know; of a refusal only the words are lost.
-            let status = if status == Status::Ok { Status::ResultNotKept } else { status };
-            frame = self.without_payload(id, status, max_frame);
-        }
-        self.stats.result_bytes += frame.len() as u64;
-        entry.state = State::Done { frame, written: false };
+        entry.bytes = self.answer(id, status, payload, max_frame);
+        entry.state = State::Done { written: false };
+        self.stats.result_bytes += entry.bytes.len() as u64;
         table.to_write.push_back(id);
+    }
+
+    /// The frame of an answer; if there is no room for it, one that says so.
+    fn answer(&mut self, id: u64, status: Status, payload: &[u8], max_frame: u32) -> Vec<u8> {
+        if payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit {
+            let mut frame = self.spares.take(payload.len() + REPLY_HEADER_BYTES);
+            if (Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame)).is_ok()
+            {
+                return frame;
+            }
+            self.spares.put(frame);
+        }
+        self.stats.results_not_kept += 1;
+        // A lost result is something to know; of a refusal only the words are lost.
+        let status = if status == Status::Ok { Status::ResultNotKept } else { status };
+        self.without_payload(id, status, max_frame)
     }
 
     fn without_payload(&mut self, id: u64, status: Status, max_frame: u32) -> Vec<u8> {
@@ -448,27 +484,41 @@ impl Replier {
     }
 
     fn remove(&mut self, table: &mut CallTable, id: u64) {
-        let Some(entry) = table.entries.remove(&id) else { return };
-        table.settled_running -= usize::from(entry.settled);
+        let Some(entry) = table.entries.remove(id) else { return };
         self.stats.queued_bytes -= ENTRY_OVERHEAD;
         match entry.state {
-            State::Queued { arguments, .. } => {
-                self.stats.queued_bytes -= arguments.len() as u64;
-                self.spares.put(arguments);
+            State::Queued { .. } => self.stats.queued_bytes -= entry.bytes.len() as u64,
+            State::Running { held, settled } => {
+                self.stats.queued_bytes -= u64::from(held);
+                table.settled_running -= u32::from(settled);
             }
-            State::Running { held } => self.stats.queued_bytes -= u64::from(held),
-            State::Done { frame, .. } => {
-                self.stats.result_bytes -= frame.len() as u64;
-                self.spares.put(frame);
-            }
+            State::Done { .. } => self.stats.result_bytes -= entry.bytes.len() as u64,
         }
+        self.spares.put(entry.bytes);
         // Whoever settles what it does not read must not make the list grow.
         if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
-            table.to_write.retain(|id| table.entries.contains_key(id));
+            table.to_write.retain(|id| table.entries.contains_key(*id));
         }
+        self.count(table);
+        if self.tables > self.tables_limit {
+            self.shrink(table);
+        }
+    }
+
+    /// Counts what a table has grown or shrunk by.
+    fn count(&mut self, table: &mut CallTable) {
+        let memory = table.memory();
+        self.tables = self.tables + u64::from(memory) - u64::from(table.counted);
+        table.counted = memory;
+    }
+
+    /// Lets go of what a table holds beyond what its entries are charged for.
+    fn shrink(&mut self, table: &mut CallTable) {
+        table.entries.shrink();
         if table.to_write.capacity() > 2 * (table.entries.len() + TO_WRITE_SLACK) {
             table.to_write.shrink_to(table.to_write.len() + TO_WRITE_SLACK);
         }
+        self.count(table);
     }
 
     /// Appends answers to a chunk until it is full. A large one becomes the chunk itself, without a copy, and is not
@@ -485,7 +535,7 @@ impl Replier {
             table.turned_away.pop_front();
         }
         while let Some(&id) = table.to_write.front() {
-            let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) else {
+            let Some((written, frame)) = table.entries.get_mut(id).and_then(Entry::answer) else {
                 table.to_write.pop_front();
                 continue;
             };
@@ -517,7 +567,7 @@ impl Replier {
         let untouched: Vec<u64> =
             chunk.fates(written).filter(|(_, fate)| *fate == Fate::Untouched).map(|(id, _)| id).collect();
         for id in untouched.into_iter().rev() {
-            if let Some(Entry { state: State::Done { frame, written }, .. }) = table.entries.get_mut(&id) {
+            if let Some((written, frame)) = table.entries.get_mut(id).and_then(Entry::answer) {
                 if frame.is_empty() {
                     // A large answer had become the chunk itself.
                     *frame = chunk.bytes().to_vec();

@@ -47,11 +47,6 @@ struct Call {
 }
 
 impl Call {
-    fn function(&self) -> &str {
-        core::str::from_utf8(&self.text[..usize::from(self.name_len)])
-            .expect("it was a name when it was put there")
-    }
-
     fn arguments(&self) -> &[u8] {
         &self.text[usize::from(self.name_len)..]
     }
@@ -353,12 +348,11 @@ impl Requester {
     }
 }
 
-/// What a call takes beside its arguments: its name, its place among all (of which up to half may be empty, in a queue that
-/// grows by doubling) and those in other queues, the end of it and the place where that is put, and the note that the server
-/// may forget it.
+/// What a call takes beside its arguments: its name, its place among all (of which up to two thirds may be empty) and those
+/// in other queues, the end of it and the place where that is put, and the note that the server may forget it.
 pub(crate) const CALL_BYTES: u64 = (MAX_NAME_BYTES
     + Spares::SLACK
-    + 4 * (size_of::<Call>() + size_of::<u64>())
+    + 3 * Ascending::<Call>::PLACE_BYTES
     + 2 * size_of::<u64>()
     + 4 * size_of::<Done>()
     + 256) as u64;

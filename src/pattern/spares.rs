@@ -19,7 +19,9 @@ impl Spares {
     /// Bytes that a buffer may be larger than asked for.
     pub(crate) const SLACK: usize = 64;
     /// Most buffers kept: as many messages may be under way together before one of them allocates.
-    const MOST: usize = 64;
+    const MOST: usize = 256;
+    /// Buffers among which one that fits is looked for, the newest ones.
+    const LOOKED_AT: usize = 16;
     /// Most bytes kept.
     const MOST_BYTES: usize = 64 * 1024;
     /// The most memory that these can hold, in bytes.
@@ -28,8 +30,10 @@ impl Spares {
     /// An empty buffer with room for `len` bytes.
     pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| (len..=len + Self::SLACK).contains(&buffer.capacity());
-        match self.buffers.iter().rposition(fits) {
+        let among = self.buffers.len().saturating_sub(Self::LOOKED_AT);
+        match self.buffers[among..].iter().rposition(fits) {
             Some(at) => {
+                let at = among + at;
                 let buffer = self.buffers.swap_remove(at);
                 self.bytes -= buffer.capacity();
                 buffer

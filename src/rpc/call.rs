@@ -1,6 +1,7 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -48,59 +49,72 @@ impl CallOptions {
     }
 }
 
-/// The calls of one client that nobody has the outcome of yet, by id: where it is put, and who waits for it.
+/// Where the outcomes of one client's calls wait for whoever waits for them.
 #[derive(Debug, Default)]
-pub(crate) struct Slots(Mutex<Numbered<u64, Slot>>);
+pub(crate) struct Slots(Mutex<Table>);
 
 #[derive(Debug, Default)]
-struct Slot {
-    outcome: Option<Outcome>,
-    waiter: Option<Thread>,
+struct Table {
+    /// By the calls' ids: those that have an outcome or a waiter.
+    slots: Numbered<u64, Slot>,
+    /// Calls whose outcomes are of no interest when they come.
+    forgotten: Numbered<u64, ()>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Full(Outcome),
+    Awaited(Thread),
 }
 
 impl Slots {
-    /// Makes room for the outcome of a call, until it is taken or forgotten.
-    pub(crate) fn insert(&self, id: u64) {
-        self.lock().insert(id, Slot::default());
-    }
-
-    /// Puts outcomes to where they are waited for; what nobody waits for any more is dropped.
+    /// Puts outcomes to where they are waited for; what nobody waits for any more is dropped. Each call has one.
     pub(crate) fn put(&self, outcomes: impl Iterator<Item = Done>) {
-        let mut slots = self.lock();
+        let mut table = self.lock();
         for Done { id, outcome } in outcomes {
-            let Some(slot) = slots.get_mut(&id) else { continue };
-            slot.outcome = Some(outcome);
-            if let Some(waiter) = slot.waiter.take() {
+            if !table.forgotten.is_empty() && table.forgotten.remove(&id).is_some() {
+                continue;
+            }
+            if let Some(Slot::Awaited(waiter)) = table.slots.insert(id, Slot::Full(outcome)) {
                 // Whoever wakes up finds no lock held.
-                drop(slots);
+                drop(table);
                 waiter.unpark();
-                slots = self.lock();
+                table = self.lock();
             }
         }
     }
 
     /// Takes an outcome. If it is not there yet, this thread is unparked when it is.
     fn take(&self, id: u64) -> Option<Outcome> {
-        let mut slots = self.lock();
-        let slot = slots.get_mut(&id)?;
-        if slot.outcome.is_none() {
-            slot.waiter.get_or_insert_with(thread::current);
-            return None;
+        match self.lock().slots.entry(id) {
+            Entry::Occupied(slot) if matches!(slot.get(), Slot::Full(_)) => match slot.remove() {
+                Slot::Full(outcome) => Some(outcome),
+                Slot::Awaited(_) => None,
+            },
+            Entry::Occupied(_) => None,
+            Entry::Vacant(slot) => {
+                slot.insert(Slot::Awaited(thread::current()));
+                None
+            }
         }
-        slots.remove(&id)?.outcome
     }
 
     fn is_full(&self, id: u64) -> bool {
-        self.lock().get(&id).is_some_and(|slot| slot.outcome.is_some())
+        matches!(self.lock().slots.get(&id), Some(Slot::Full(_)))
     }
 
-    /// The outcome of this call is of no interest.
+    /// The outcome of this call is of no interest. It was not taken.
     fn forget(&self, id: u64) {
-        let slot = self.lock().remove(&id);
+        let mut table = self.lock();
+        let slot = table.slots.remove(&id);
+        if !matches!(slot, Some(Slot::Full(_))) {
+            table.forgotten.insert(id, ());
+        }
+        drop(table);
         drop(slot);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Numbered<u64, Slot>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -204,21 +218,24 @@ mod tests {
     #[test]
     fn an_outcome_is_taken_once_and_leaves_nothing_behind() {
         let slots = Slots::default();
-        (1..=3).for_each(|id| slots.insert(id));
         assert_eq!(slots.take(1), None);
         slots.forget(2);
-        slots.put((1..=3).map(value));
+        slots.put((1..=4).map(value));
         assert!(slots.is_full(1) && !slots.is_full(2) && slots.is_full(3));
         assert_eq!(slots.take(1), Some(value(1).outcome));
-        assert_eq!(slots.take(1), None);
+        // It comes before it is forgotten, and was waited for before.
         slots.forget(3);
-        assert!(slots.lock().is_empty());
+        assert_eq!(slots.take(5), None);
+        slots.forget(5);
+        slots.put(core::iter::once(value(5)));
+        assert_eq!(slots.take(4), Some(value(4).outcome));
+        let table = slots.lock();
+        assert!(table.slots.is_empty() && table.forgotten.is_empty(), "{table:?}");
     }
 
     #[test]
     fn all_who_wait_are_woken_by_the_outcomes_of_one_read() {
         let slots = Slots::default();
-        (0..8).for_each(|id| slots.insert(id));
         thread::scope(|scope| {
             for id in 0..8 {
                 let slots = &slots;
@@ -229,11 +246,11 @@ mod tests {
                     }
                 });
             }
-            while slots.lock().values().any(|slot| slot.waiter.is_none()) {
+            while slots.lock().slots.len() < 8 {
                 thread::yield_now();
             }
             slots.put((0..8).map(value));
         });
-        assert!(slots.lock().is_empty());
+        assert!(slots.lock().slots.is_empty());
     }
 }

@@ -7,7 +7,7 @@ mod watch;
 
 use std::boxed::Box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -41,6 +41,8 @@ pub struct RpcClient {
 struct Inner {
     config: Config,
     running: RwLock<Option<Arc<Running>>>,
+    /// The first life, which most clients have only one of: found without a lock, also when it is over.
+    first: OnceLock<Arc<Running>>,
     changing: Mutex<()>,
 }
 
@@ -164,8 +166,26 @@ impl RpcClient {
         options: CallOptions,
         pace: Pace,
     ) -> Result<RawCall, CallError> {
+        if let Some(first) = self.inner.first.get() {
+            match self.begin_in(first, function, arguments, options, pace) {
+                // There may have been a later start.
+                Err(CallError::NotExecuted(NotExecuted::ShuttingDown)) => {}
+                begun => return begun,
+            }
+        }
         let stopped = CallError::NotExecuted(NotExecuted::ShuttingDown);
         let running = self.running().ok_or(stopped)?;
+        self.begin_in(&running, function, arguments, options, pace)
+    }
+
+    fn begin_in(
+        &self,
+        running: &Running,
+        function: &str,
+        arguments: &[u8],
+        options: CallOptions,
+        pace: Pace,
+    ) -> Result<RawCall, CallError> {
         let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
         let port = &running.calls;
         let begun = port.command_at(pace, |requester, now| {
@@ -175,9 +195,7 @@ impl RpcClient {
                 idempotent: options.idempotent,
                 fail_fast: options.fail_fast,
             };
-            let id = requester.call(now, function, arguments, options)?;
-            port.handler.slots.insert(id);
-            Ok((id, deadline))
+            Ok((requester.call(now, function, arguments, options)?, deadline))
         });
         let (id, deadline) = begun.map_err(CallError::NotExecuted)?;
         Ok(RawCall::new(Arc::clone(port), id, deadline))
@@ -359,8 +377,7 @@ impl RpcClient {
         if self.running().is_some() {
             return Err(net::Error::AlreadyRunning);
         }
-        let running = self.inner.config.start()?;
-        *self.inner.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
+        self.inner.run(self.inner.config.start()?);
         Ok(())
     }
 
@@ -419,6 +436,21 @@ impl Running {
 }
 
 impl Inner {
+    fn new(config: Config) -> Result<Self, net::Error> {
+        let running = config.start()?;
+        let inner =
+            Inner { config, running: RwLock::new(None), first: OnceLock::new(), changing: Mutex::new(()) };
+        inner.run(running);
+        Ok(inner)
+    }
+
+    fn run(&self, running: Running) {
+        let running = Arc::new(running);
+        // Only the first one stays.
+        let _ = self.first.set(Arc::clone(&running));
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    }
+
     fn stop(&self) {
         let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();

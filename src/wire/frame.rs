@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::codes::{ByeCode, RejectCode};
 use super::headers::{
-    Gap, Heartbeat, Hello, Last, Publish, ReasonHeader, Reply, Request, Settle, Subscribe, Subscribed,
-    Unsubscribe, Welcome,
+    Gap, Heartbeat, Hello, Last, Publish, ReasonHeader, Reply, Request, Settle, Status, Subscribe,
+    Subscribed, Unsubscribe, Welcome,
 };
 use super::kind::Kind;
-use super::layout::split_publish;
+use super::layout::{put_result, split_publish, split_request, split_result, RequestParts};
 use super::{Error, TooLong, LENGTH_BYTES, MAGIC, MAX_NAME_BYTES, VERSION};
 
 /// One decoded frame, borrowing from the bytes that it came in.
@@ -81,15 +81,17 @@ impl<'a> Frame<'a> {
                 Frame::Bye { code: ByeCode::from_code(code), text: utf8(kind, text)? }
             }
             Kind::Request => {
-                let (header, arguments) = split_request(kind, rest)?;
+                let (header, arguments) = request(rest)?;
                 name_within_limit(kind, header.function)?;
                 Frame::Request { header, arguments }
             }
             Kind::Settle => Frame::Settle(header_only(kind, rest)?),
             Kind::Reply => {
-                let (id, rest) = rest.split_first_chunk().ok_or(Error::Malformed { kind })?;
-                let (status, payload) = header(kind, rest)?;
-                Frame::Reply { header: Reply { id: u64::from_le_bytes(*id), status }, payload }
+                let (header, payload) = match split_result(rest) {
+                    Some(result) => result,
+                    None => header(kind, rest)?,
+                };
+                Frame::Reply { header, payload }
             }
             Kind::Subscribe => Frame::Subscribe(header_only(kind, rest)?),
             Kind::Unsubscribe => Frame::Unsubscribe(header_only(kind, rest)?),
@@ -125,6 +127,13 @@ impl<'a> Frame<'a> {
         if name.len() > MAX_NAME_BYTES {
             return Err(TooLong::name(name.len()));
         }
+        match self {
+            Frame::Request { header, arguments } => return put_request(header, arguments, max_frame, out),
+            Frame::Reply { header: Reply { id, status: Status::Ok }, payload } => {
+                return put_result(*id, payload, max_frame, out);
+            }
+            _ => {}
+        }
         let start = out.len();
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         out.push(self.kind() as u8);
@@ -134,12 +143,9 @@ impl<'a> Frame<'a> {
             Frame::Reject { code, .. } => put(&ReasonHeader { code: code.code() }, out),
             Frame::Heartbeat(header) => put(header, out),
             Frame::Bye { code, .. } => put(&ReasonHeader { code: code.code() }, out),
-            Frame::Request { header, .. } => put_request(header, out),
+            Frame::Request { header, .. } => put(header, out),
             Frame::Settle(header) => put(header, out),
-            Frame::Reply { header, .. } => {
-                out.extend_from_slice(&header.id.to_le_bytes());
-                put(&header.status, out);
-            }
+            Frame::Reply { header, .. } => put(header, out),
             Frame::Subscribe(header) => put(header, out),
             Frame::Unsubscribe(header) => put(header, out),
             Frame::Subscribed(header) => put(header, out),
@@ -190,21 +196,27 @@ fn put<T: Serialize>(header: &T, out: &mut Vec<u8>) {
         .expect("headers hold nothing that postcard refuses, and a Vec takes every byte");
 }
 
-/// What `put(header, out)` writes. The codec takes numbers of fixed width byte by byte, and every call has two headers.
-fn put_request(header: &Request<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&header.id.to_le_bytes());
-    out.extend_from_slice(&header.time_left_ms.to_le_bytes());
-    put(&(header.function, header.settled), out);
+/// A whole Request frame without the codec, which takes numbers of fixed width byte by byte.
+fn put_request(
+    header: &Request<'_>,
+    arguments: &[u8],
+    max_frame: u32,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    let Request { id, time_left_ms, function, settled } = *header;
+    let parts = RequestParts { id, time_left_ms, function: function.as_bytes(), settled, arguments };
+    parts.encode(max_frame, out)
 }
 
-/// What [`put_request`] has written, and the arguments behind it.
-fn split_request(kind: Kind, bytes: &[u8]) -> Result<(Request<'_>, &[u8]), Error> {
-    let torso = Error::Malformed { kind };
-    let (id, rest) = bytes.split_first_chunk().ok_or(torso)?;
-    let (time_left_ms, rest) = rest.split_first_chunk().ok_or(torso)?;
-    let ((function, settled), arguments) = header(kind, rest)?;
-    let (id, time_left_ms) = (u64::from_le_bytes(*id), u32::from_le_bytes(*time_left_ms));
-    Ok((Request { id, time_left_ms, function, settled }, arguments))
+/// What lies in a Request frame behind its kind.
+fn request(bytes: &[u8]) -> Result<(Request<'_>, &[u8]), Error> {
+    let kind = Kind::Request;
+    match split_request(bytes) {
+        Some(RequestParts { id, time_left_ms, function, settled, arguments }) => {
+            Ok((Request { id, time_left_ms, function: utf8(kind, function)?, settled }, arguments))
+        }
+        None => header(kind, bytes),
+    }
 }
 
 /// Lets postcard write into a vector that already holds something.
@@ -277,7 +289,7 @@ mod tests {
     use alloc::string::String;
     use alloc::vec;
 
-    use super::super::{Ids, Refusal, Role, SessionId, Status};
+    use super::super::{frame_tag, Ids, Refusal, Role, SessionId};
     use super::*;
 
     fn publish<'a>(topic: &'a str, data: &'a [u8]) -> Frame<'a> {
@@ -304,19 +316,23 @@ mod tests {
 
     #[test]
     fn headers_of_calls_are_what_the_codec_makes_of_them() {
-        let ids: Vec<u8> = (0..300u64).flat_map(u64::to_le_bytes).collect();
-        for settled in [Ids::default(), Ids::from_bytes(&ids).unwrap()] {
+        let ids: Vec<u8> = (0..2_048u64).flat_map(u64::to_le_bytes).collect();
+        // Lengths of one, two and three bytes.
+        for count in [0, 15, 16, 300, 2_048] {
+            let settled = Ids::from_bytes(&ids[..count * 8]).unwrap();
             let header =
                 Request { id: u64::MAX - 1, time_left_ms: 0x0102_0304, function: "f\u{e9}", settled };
-            let (mut quick, mut whole) = (Vec::new(), Vec::new());
-            put_request(&header, &mut quick);
-            put(&header, &mut whole);
-            assert_eq!(quick, whole);
+            let (mut bytes, mut whole) = (Vec::new(), Vec::new());
             let frame = Frame::Request { header, arguments: b"args" };
-            let mut bytes = Vec::new();
             frame.encode(u32::MAX, &mut bytes).unwrap();
+            put(&header, &mut whole);
+            assert_eq!(bytes[LENGTH_BYTES + 1..], [&whole[..], b"args"].concat());
+            let len = (bytes.len() - LENGTH_BYTES) as u64;
+            assert_eq!(frame_tag(&bytes), Some((bytes.len(), header.id)));
+            let limit = u32::try_from(len - 1).unwrap();
+            assert_eq!(frame.encode(limit, &mut Vec::new()), Err(TooLong { len, limit }));
             assert_eq!(Frame::decode(&bytes[LENGTH_BYTES..]), Ok(frame));
-            for torso in 1..=whole.len() {
+            for torso in 1..=whole.len().min(500) {
                 let malformed = Err(Error::Malformed { kind: Kind::Request });
                 assert_eq!(Frame::decode(&bytes[LENGTH_BYTES..][..torso]), malformed, "{torso} bytes");
             }

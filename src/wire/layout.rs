@@ -1,6 +1,11 @@
 //! What can be said of a frame's bytes without the codec.
 
+mod calls;
+
 use alloc::vec::Vec;
+
+pub(crate) use calls::RequestParts;
+pub(super) use calls::{put_result, split_request, split_result};
 
 use super::{Kind, LENGTH_BYTES, MAX_NAME_BYTES};
 
@@ -55,12 +60,7 @@ pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
 #[inline]
 pub(super) fn split_publish(header: &[u8]) -> Option<Split<'_>> {
     let (seq, rest) = header.split_first_chunk::<8>()?;
-    let (topic_len, rest) = match rest {
-        [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
-        [low, high @ 1..=0x7f, rest @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, rest),
-        _ => return None,
-    };
-    let (topic, data) = rest.split_at_checked(topic_len)?;
+    let (topic, data) = calls::split_bytes(rest)?;
     Some((u64::from_le_bytes(*seq), topic, data))
 }
 

@@ -17,12 +17,17 @@ pub struct Ids<'a>(&'a [u8]);
 impl<'a> Ids<'a> {
     /// Takes a region built with [`Ids::push`]; `None` if its length is not a multiple of eight.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        bytes.chunks_exact(ID_BYTES).remainder().is_empty().then_some(Ids(bytes))
+        bytes.len().is_multiple_of(ID_BYTES).then_some(Ids(bytes))
     }
 
     /// Appends one id to a region.
     pub fn push(region: &mut Vec<u8>, id: u64) {
         region.extend_from_slice(&id.to_le_bytes());
+    }
+
+    /// The region.
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.0
     }
 
     /// How many ids there are.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::session::{Chunk, CloseReason, Fate, Violation};
 use crate::time::Instant;
-use crate::wire::{Frame, Ids, Refusal, Reply, Request, Settle, Status, TooLong, Welcome};
+use crate::wire::{Frame, Ids, Refusal, Reply, RequestParts, Settle, Status, TooLong, Welcome};
 
 impl ClientRole for Requester {
     fn dialer(&self) -> &Dialer {
@@ -225,13 +225,10 @@ impl Requester {
         let ride = self.settled.len().min(SETTLE_AT * ID_BYTES);
         let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
         let riding = if self.riding.is_none() && fits { &self.settled[..ride] } else { &[] };
-        let header = Request {
-            id,
-            time_left_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
-            function: call.function(),
-            settled: Ids::from_bytes(riding).expect("built from whole ids"),
-        };
-        Frame::Request { header, arguments: call.arguments() }.encode(limit, chunk.buffer())?;
+        let (function, arguments) = call.text.split_at(usize::from(call.name_len));
+        let settled = Ids::from_bytes(riding).expect("built from whole ids");
+        let time_left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        RequestParts { id, time_left_ms, function, settled, arguments }.encode(limit, chunk.buffer())?;
         if !riding.is_empty() {
             self.riding = Some((id, ride));
         }

@@ -5,7 +5,7 @@ use super::super::follower::{Follower, FEW_BYTES, POSITION_BYTES};
 use super::super::log::LogLimits;
 use super::super::peers::Peers;
 use super::super::prefix::PrefixIndex;
-use super::super::replier::{CallTable, Names, ENTRY_OVERHEAD};
+use super::super::replier::{CallTable, Names, Replier, ENTRY_OVERHEAD};
 use super::super::spares::Spares;
 use super::super::{Buffers, CHUNK_BYTES};
 use super::ends::MOST_EVENTS;
@@ -19,7 +19,7 @@ use crate::wire::LENGTH_BYTES;
 /// |---|---|
 /// | `connections` | `max_connections` times the fixed part of one: its state, a frame of up to 4 KiB that has not come whole, a few control frames; and for them and `max_detached` more what is kept of a session beside what is named below |
 /// | `partial_frames` | larger frames that have not come whole: `partial_frames_bytes`, or one frame if that is more |
-/// | `calls` | arguments and table entries, refused calls included: `queued_arguments_bytes`, and one call for each session |
+/// | `calls` | arguments and table entries, refused calls included: `queued_arguments_bytes` and a sixty-fourth more, and one call for each session |
 /// | `results` | answers that are kept or wait: `results_bytes` |
 /// | `send_queues` | frames that were begun, and answers that subscribers have not read: `send_queues_bytes`, and the chunk that is being written |
 /// | `prefixes` | the sets of all subscribers and their places in the indexes: `prefixes_bytes` |
@@ -60,7 +60,7 @@ impl MemoryCeiling {
         MemoryCeiling {
             connections: u64::from(limits.max_connections) * per_connection() + sessions * per_session(),
             partial_frames: limits.partial_frames_bytes.max(frame) + read,
-            calls: limits.queued_arguments_bytes + sessions * ENTRY_OVERHEAD,
+            calls: limits.queued_arguments_bytes + sessions * ENTRY_OVERHEAD + Replier::room_bytes(limits),
             results: limits.results_bytes,
             send_queues: limits.send_queues_bytes + frame + 2 * CHUNK_BYTES as u64,
             prefixes: limits.prefixes_bytes,
@@ -173,7 +173,7 @@ mod tests {
             ("Session", size_of::<Session>(), 184),
             ("Record", size_of::<Record>(), 64),
             ("Follower", size_of::<Follower>(), 232),
-            ("CallTable", size_of::<CallTable>(), 128),
+            ("CallTable", size_of::<CallTable>(), 144),
         ];
         for (name, size, most) in sizes {
             assert!(size <= most, "a {name} has grown to {size} bytes; there is one for each connection");

@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
 use super::handlers::CallHandler;
@@ -121,10 +121,7 @@ impl RpcClientBuilder {
             keepalive: self.keepalive,
             callbacks: Arc::new(self.callbacks),
         };
-        let inner = Inner { config, running: RwLock::new(None), changing: Mutex::new(()) };
-        let client = RpcClient { inner: Arc::new(inner) };
-        client.start()?;
-        Ok(client)
+        Ok(RpcClient { inner: Arc::new(Inner::new(config)?) })
     }
 }
 

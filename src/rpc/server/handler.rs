@@ -96,7 +96,7 @@ impl ServerHandler {
 
     /// Runs a call, or has it run, where it is to run.
     fn begin(&self, inline: &mut Inline<'_>, work: Work) {
-        let Some(function) = self.functions.get(&*work.function) else {
+        let Some(function) = inline.find(&work.function) else {
             return inline.refuse(work.ticket, Status::UnknownFunction, work.function.as_bytes());
         };
         let Place::Lane(index) = function.place else { return inline.run(function, work) };
@@ -124,12 +124,26 @@ struct Inline<'a> {
     last: Option<(Work, Status)>,
     /// When it was started, until somebody has looked at how long it took.
     begun: Option<Instant>,
+    /// The function that was asked for last, and what it is called by.
+    found: Option<(Arc<str>, &'a Function)>,
 }
 
 impl<'a> Inline<'a> {
     fn new(handler: &'a ServerHandler, port: &'a Arc<Port<ServerHandler>>) -> Self {
         let buffers = core::mem::take(&mut *handler.inline_buffers());
-        Inline { handler, port, buffers, last: None, begun: None }
+        Inline { handler, port, buffers, last: None, begun: None, found: None }
+    }
+
+    /// The function of this name. The same one comes again and again, and its name is kept once.
+    fn find(&mut self, name: &Arc<str>) -> Option<&'a Function> {
+        match &self.found {
+            Some((last, function)) if Arc::ptr_eq(last, name) => Some(function),
+            _ => {
+                let function = self.handler.functions.get(&**name)?;
+                self.found = Some((Arc::clone(name), function));
+                Some(function)
+            }
+        }
     }
 
     /// Runs a call, unless it has expired or been withdrawn.
@@ -155,7 +169,7 @@ impl<'a> Inline<'a> {
     /// Enters the answer of the last call, and gives the machine one more command.
     fn enter_then<T>(&mut self, command: impl FnOnce(&mut Server) -> T) -> T {
         let (last, buffers) = (self.last.take(), &mut self.buffers);
-        self.port.command_in_turn(|server| {
+        self.port.command_quietly(|server| {
             if let Some((work, status)) = last {
                 server.reply(work.ticket, status, &buffers.answer);
             }
@@ -191,6 +205,7 @@ impl Drop for Inline<'_> {
         if self.last.is_some() {
             self.enter_then(|_| ());
         }
+        self.port.command_in_turn(|_| ());
         self.buffers.trim();
         *self.handler.inline_buffers() = core::mem::take(&mut self.buffers);
     }
