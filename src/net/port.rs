@@ -67,6 +67,8 @@ pub(crate) struct State<M, J> {
     has_begun: bool,
     /// Commands of a burst since the last write.
     gathered: u32,
+    /// When the clock was last looked at for a command.
+    looked_at: Instant,
     flood: Flood,
     /// Room for what a handler has to do, to be used again.
     jobs: Vec<J>,
@@ -108,7 +110,11 @@ pub(crate) enum Pace {
     /// Likewise, unless others were written a moment ago, or several answers came together: then whoever turns the driver
     /// writes, and until it does, or there are enough, more can gather. The first one of a burst, and every lone one, goes
     /// out at once.
-    Burst,
+    Burst {
+        /// It is told the time. Otherwise the moment may be that of one a little before, of those that wait to be written
+        /// with it.
+        exact: bool,
+    },
 }
 
 /// What writing to a connection came to.
@@ -128,8 +134,10 @@ const CHUNKS_PER_TURN: usize = 8;
 const KEPT_JOBS: usize = 1_024;
 /// A command that comes so soon after the end of the last write, or after several answers, is one of a burst.
 const BURST: Duration = Duration::from_micros(20);
+/// Commands of a burst for one look at the clock.
+const LOOK_AGAIN: u32 = 8;
 /// So many of a burst are written together, and while the server is busy with them the next ones gather.
-const MOST_GATHERED: u32 = 32;
+const MOST_GATHERED: u32 = 64;
 
 impl<H: Handler> Port<H> {
     pub(crate) fn new(handler: H, machine: H::Machine, shared: Arc<Shared>) -> Arc<Self> {
@@ -142,6 +150,7 @@ impl<H: Handler> Port<H> {
             busy_at: Instant::ZERO,
             has_begun: false,
             gathered: 0,
+            looked_at: Instant::ZERO,
             flood: Flood::default(),
             jobs: Vec::new(),
             watchers: Vec::new(),
@@ -190,28 +199,35 @@ impl<H: Handler> Port<H> {
         pace: Pace,
         command: impl FnOnce(&mut H::Machine, Instant) -> T,
     ) -> T {
-        let now = self.now();
+        let exact = matches!(pace, Pace::AtOnce | Pace::Burst { exact: true }).then(|| self.now());
         let mut state = self.lock();
+        // Nothing waits for long to be written.
+        let is_recent = !state.backlog.is_empty() && !state.gathered.is_multiple_of(LOOK_AGAIN);
+        let coarse = is_recent.then_some(state.looked_at);
+        let now = exact.or(coarse).unwrap_or_else(|| self.now());
+        state.looked_at = now;
         let result = command(&mut state.machine, now);
         state.gathered = state.gathered.saturating_add(1);
-        state.has_begun |= pace == Pace::Burst;
+        state.has_begun |= pace != Pace::AtOnce;
         let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
-        if pace == Pace::Burst && burst {
-            // Its timers are looked at when it is written, which is before long.
+        if pace != Pace::AtOnce && burst {
+            // What it has to say is said, and its timers are looked at, when it is written, which is before long.
             self.take_actions(&mut state);
-            self.tell(state);
+            drop(state);
         } else {
             self.settle(state);
         }
         match pace {
             Pace::AtOnce => self.flush(),
-            Pace::Burst if !burst => {
+            Pace::Burst { .. } if !burst => {
                 self.flush();
                 // Its answer may come while nobody looks.
                 self.shared.lead.come_before_long();
             }
-            Pace::Burst if self.shared.lead.is_left_to_callers() => self.shared.lead.come_before_long(),
-            Pace::Burst => self.shared.wake(),
+            Pace::Burst { .. } if self.shared.lead.is_left_to_callers() => {
+                self.shared.lead.come_before_long()
+            }
+            Pace::Burst { .. } => self.shared.wake(),
         }
         result
     }

@@ -499,7 +499,6 @@ impl Replier {
         if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
             table.to_write.retain(|id| table.entries.contains_key(*id));
         }
-        self.count(table);
         if self.tables > self.tables_limit {
             self.shrink(table);
         }

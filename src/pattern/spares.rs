@@ -28,18 +28,27 @@ impl Spares {
     pub(crate) const CEILING_BYTES: usize = Self::MOST_BYTES + 2 * Self::MOST * size_of::<Vec<u8>>();
 
     /// An empty buffer with room for `len` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| (len..=len + Self::SLACK).contains(&buffer.capacity());
-        let among = self.buffers.len().saturating_sub(Self::LOOKED_AT);
-        match self.buffers[among..].iter().rposition(fits) {
-            Some(at) => {
-                let at = among + at;
-                let buffer = self.buffers.swap_remove(at);
+        let buffer = match self.buffers.last() {
+            Some(newest) if fits(newest) => self.buffers.pop(),
+            Some(_) => self.take_older(fits),
+            None => None,
+        };
+        match buffer {
+            Some(buffer) => {
                 self.bytes -= buffer.capacity();
                 buffer
             }
             None => Vec::with_capacity(len),
         }
+    }
+
+    fn take_older(&mut self, fits: impl Fn(&Vec<u8>) -> bool) -> Option<Vec<u8>> {
+        let among = self.buffers.len().saturating_sub(Self::LOOKED_AT);
+        let at = self.buffers[among..].iter().rposition(fits)?;
+        Some(self.buffers.swap_remove(among + at))
     }
 
     /// A copy of these bytes.
@@ -50,6 +59,7 @@ impl Spares {
     }
 
     /// Keeps a buffer for the next one, unless it is too large.
+    #[inline]
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         if capacity == 0 || capacity > Self::MOST_BYTES / 2 {

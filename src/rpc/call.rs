@@ -1,7 +1,8 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
-use std::collections::hash_map::Entry;
+use std::cell::Cell;
+use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -67,6 +68,18 @@ enum Slot {
     Awaited(Thread),
 }
 
+impl Slot {
+    fn take(slot: OccupiedEntry<'_, u64, Slot>) -> Option<Outcome> {
+        if let Slot::Awaited(_) = slot.get() {
+            return None;
+        }
+        match slot.remove() {
+            Slot::Full(outcome) => Some(outcome),
+            Slot::Awaited(_) => None,
+        }
+    }
+}
+
 impl Slots {
     /// Puts outcomes to where they are waited for; what nobody waits for any more is dropped. Each call has one.
     pub(crate) fn put(&self, outcomes: impl Iterator<Item = Done>) {
@@ -87,11 +100,7 @@ impl Slots {
     /// Takes an outcome. If it is not there yet, this thread is unparked when it is.
     fn take(&self, id: u64) -> Option<Outcome> {
         match self.lock().slots.entry(id) {
-            Entry::Occupied(slot) if matches!(slot.get(), Slot::Full(_)) => match slot.remove() {
-                Slot::Full(outcome) => Some(outcome),
-                Slot::Awaited(_) => None,
-            },
-            Entry::Occupied(_) => None,
+            Entry::Occupied(slot) => Slot::take(slot),
             Entry::Vacant(slot) => {
                 slot.insert(Slot::Awaited(thread::current()));
                 None
@@ -99,8 +108,12 @@ impl Slots {
         }
     }
 
-    fn is_full(&self, id: u64) -> bool {
-        matches!(self.lock().slots.get(&id), Some(Slot::Full(_)))
+    /// Takes an outcome if it is there.
+    fn take_now(&self, id: u64) -> Option<Outcome> {
+        match self.lock().slots.entry(id) {
+            Entry::Occupied(slot) => Slot::take(slot),
+            Entry::Vacant(_) => None,
+        }
     }
 
     /// The outcome of this call is of no interest. It was not taken.
@@ -143,7 +156,7 @@ impl<R: DeserializeOwned> PendingCall<R> {
 
     /// The outcome is there: [`PendingCall::wait`] will not block.
     pub fn is_ready(&self) -> bool {
-        self.raw.port.handler.slots.is_full(self.raw.id)
+        self.raw.is_ready()
     }
 }
 
@@ -158,13 +171,15 @@ pub(crate) struct RawCall {
     port: Arc<Port<CallHandler>>,
     id: u64,
     deadline: Instant,
+    /// Its outcome, once somebody has looked for it and it was there.
+    outcome: Cell<Option<Outcome>>,
     /// Its outcome was taken, and nothing is left to be done for it.
-    is_over: bool,
+    is_over: Cell<bool>,
 }
 
 impl Drop for RawCall {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.is_over.get() {
             self.port.handler.slots.forget(self.id);
             // It may have been one of a burst, and not be written yet.
             self.port.flush();
@@ -174,19 +189,26 @@ impl Drop for RawCall {
 
 impl RawCall {
     pub(crate) fn new(port: Arc<Port<CallHandler>>, id: u64, deadline: Instant) -> Self {
-        RawCall { port, id, deadline, is_over: false }
+        RawCall { port, id, deadline, outcome: Cell::new(None), is_over: Cell::new(false) }
     }
 
-    fn take(&self) -> Option<Outcome> {
-        self.port.handler.slots.take(self.id)
+    fn slots(&self) -> &Slots {
+        &self.port.handler.slots
     }
 
-    pub(crate) fn wait(mut self) -> Result<Vec<u8>, CallError> {
-        let outcome = match self.take() {
-            Some(outcome) => outcome,
-            None => self.wait_for_it(),
-        };
-        self.is_over = true;
+    fn is_ready(&self) -> bool {
+        if !self.is_over.get() {
+            let outcome = self.slots().take_now(self.id);
+            self.is_over.set(outcome.is_some());
+            self.outcome.set(outcome);
+        }
+        self.is_over.get()
+    }
+
+    pub(crate) fn wait(self) -> Result<Vec<u8>, CallError> {
+        let outcome = self.outcome.take().or_else(|| self.slots().take(self.id));
+        let outcome = outcome.unwrap_or_else(|| self.wait_for_it());
+        self.is_over.set(true);
         into_result(outcome)
     }
 
@@ -194,15 +216,16 @@ impl RawCall {
         // It may have been one of a burst.
         self.port.flush();
         loop {
-            if let Some(outcome) = self.port.wait_for(self.deadline, || self.take()) {
+            if let Some(outcome) = self.port.wait_for(self.deadline, || self.slots().take(self.id)) {
                 return outcome;
             }
             // The caller keeps its own deadline: the driver may be busy elsewhere.
             self.port.command(|requester, now| requester.handle_timeout(now));
-            if !self.port.handler.slots.is_full(self.id) {
-                // Its outcome is on its way through another thread's hands.
-                thread::park_timeout(Duration::from_micros(100));
+            if let Some(outcome) = self.slots().take(self.id) {
+                return outcome;
             }
+            // Its outcome is on its way through another thread's hands.
+            thread::park_timeout(Duration::from_micros(100));
         }
     }
 }
@@ -221,8 +244,8 @@ mod tests {
         assert_eq!(slots.take(1), None);
         slots.forget(2);
         slots.put((1..=4).map(value));
-        assert!(slots.is_full(1) && !slots.is_full(2) && slots.is_full(3));
-        assert_eq!(slots.take(1), Some(value(1).outcome));
+        assert_eq!(slots.take_now(2), None);
+        assert_eq!(slots.take_now(1), Some(value(1).outcome));
         // It comes before it is forgotten, and was waited for before.
         slots.forget(3);
         assert_eq!(slots.take(5), None);

@@ -65,6 +65,9 @@ pub struct ClientStats {
     pub subscriptions: u64,
 }
 
+/// A call with so long a timeout may count it from the moment of another one that was begun just before.
+const LONG_TIMEOUT: Duration = Duration::from_millis(100);
+
 impl RpcClient {
     /// A client of one address with the default settings. Returns at once, also when no server is there yet.
     ///
@@ -112,7 +115,7 @@ impl RpcClient {
 
     /// Begins a call without waiting for it, so that many can be under way at once. A lone one is written at once. Those
     /// begun within 20 us of the last write of such calls, or of several answers that came together, are written together:
-    /// when there are 32, when one of them is waited for or dropped, with the first one begun later than that, or after half
+    /// when there are 64, when one of them is waited for or dropped, with the first one begun later than that, or after half
     /// a millisecond.
     ///
     /// # Errors
@@ -127,7 +130,9 @@ impl RpcClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.begin_value(method, arguments, options, Pace::Burst)
+        let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
+        let pace = Pace::Burst { exact: timeout < LONG_TIMEOUT };
+        self.begin_value(method, arguments, options, pace)
     }
 
     fn begin_value<A, R>(

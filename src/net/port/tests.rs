@@ -40,7 +40,7 @@ fn a_burst_is_counted_from_the_end_of_the_last_write_whoever_made_it() {
     let (port, _, _peer) = connected();
     assert_eq!(port.lock().busy_at, Instant::ZERO);
     let before = port.now();
-    port.command_at(Pace::Burst, |_, _| ());
+    port.command_at(Pace::Burst { exact: false }, |_, _| ());
     assert!(port.lock().busy_at >= before);
     let written = port.lock().busy_at;
     port.flush();
@@ -55,8 +55,8 @@ fn who_waits_for_each_call_begins_no_burst() {
     assert_eq!(port.lock().busy_at, Instant::ZERO);
 }
 
-#[test]
-fn enough_of_a_burst_are_written_however_soon_they_come() {
+/// A port whose machine is connected, and which has just written what had been begun.
+fn established() -> (Arc<Port<Bare<Requester>>>, std::net::TcpStream) {
     let (port, conn, mut peer) = connected();
     port.flush();
     // Welcome: version 1, epoch 1, no record, a heartbeat each 10 000 ms, frames of 64 KiB.
@@ -67,12 +67,40 @@ fn enough_of_a_burst_are_written_however_soon_they_come() {
     }
     // Whatever the clock says, it is no moment ago.
     port.lock().busy_at = Instant::NEVER;
+    (port, peer)
+}
+
+#[test]
+fn enough_of_a_burst_are_written_however_soon_they_come() {
+    let (port, _peer) = established();
     for n in 1..=MOST_GATHERED {
-        port.command_at(Pace::Burst, |requester, now| requester.call(now, "f", &[], options()))
-            .expect("room");
+        port.command_at(Pace::Burst { exact: false }, |requester, now| {
+            requester.call(now, "f", &[], options())
+        })
+        .expect("room");
         assert_eq!(port.lock().backlog.is_empty(), n == MOST_GATHERED, "the {n}th");
     }
     assert_eq!(port.lock().gathered, 0);
+}
+
+#[test]
+fn calls_that_wait_to_be_written_together_share_a_moment_unless_they_have_to_be_exact() {
+    let (port, _peer) = established();
+    let begin = |exact| {
+        port.lock().looked_at = Instant::ZERO;
+        port.command_at(Pace::Burst { exact }, |requester, now| {
+            requester.call(now, "f", &[], options()).expect("room");
+            now
+        })
+    };
+    assert_ne!(begin(false), Instant::ZERO, "nothing was waiting");
+    assert_eq!(begin(false), Instant::ZERO);
+    assert_ne!(begin(true), Instant::ZERO);
+    let looks = (0..LOOK_AGAIN).filter(|_| begin(false) != Instant::ZERO).count();
+    assert_eq!(looks, 1);
+    port.flush();
+    port.lock().gathered = 1;
+    assert_ne!(begin(false), Instant::ZERO, "nothing was waiting any more");
 }
 
 /// Forgets how calls ended.

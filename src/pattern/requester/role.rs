@@ -106,8 +106,9 @@ impl ClientRole for Requester {
     }
 
     fn gather(&mut self, now: Instant, chunk: &mut Chunk) {
+        let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
         while let Some(&id) = self.queue.front() {
-            let Some(call) = self.calls.get(id) else {
+            let Some(call) = self.calls.get_mut(id) else {
                 self.queue.pop_front();
                 continue;
             };
@@ -121,10 +122,12 @@ impl ClientRole for Requester {
                 return;
             }
             self.queue.pop_front();
-            match self.encode(now, id, chunk) {
-                Ok(()) => {
-                    if let Some(call) = self.calls.get_mut(id) {
-                        call.state = State::Taken;
+            let riders = if self.riding.is_none() { &self.settled[..] } else { &[] };
+            match encode(now, id, call, riders, limit, chunk) {
+                Ok(ride) => {
+                    call.state = State::Taken;
+                    if ride > 0 {
+                        self.riding = Some((id, ride));
                     }
                 }
                 Err(TooLong { len, limit }) => {
@@ -216,24 +219,27 @@ impl Requester {
         self.finish(reply.id, outcome);
         self.settle(now, reply.id, false);
     }
+}
 
-    fn encode(&mut self, now: Instant, id: u64, chunk: &mut Chunk) -> Result<(), TooLong> {
-        let Some(call) = self.calls.get(id) else { return Ok(()) };
-        let left = call.options.deadline.saturating_since(now).as_millis();
-        let limit = self.dialer.session_mut().map_or(0, |session| session.peer_max_frame());
-        let bare = REQUEST_HEADER_BYTES + call.text.len() as u64;
-        let ride = self.settled.len().min(SETTLE_AT * ID_BYTES);
-        let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
-        let riding = if self.riding.is_none() && fits { &self.settled[..ride] } else { &[] };
-        let (function, arguments) = call.text.split_at(usize::from(call.name_len));
-        let settled = Ids::from_bytes(riding).expect("built from whole ids");
-        let time_left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        RequestParts { id, time_left_ms, function, settled, arguments }.encode(limit, chunk.buffer())?;
-        if !riding.is_empty() {
-            self.riding = Some((id, ride));
-        }
-        Ok(())
-    }
+/// Appends the request, with as many riders as there is room for. Returns how many bytes of them that is.
+fn encode(
+    now: Instant,
+    id: u64,
+    call: &Call,
+    riders: &[u8],
+    limit: u32,
+    chunk: &mut Chunk,
+) -> Result<usize, TooLong> {
+    let left = call.options.deadline.saturating_since(now).as_millis();
+    let bare = REQUEST_HEADER_BYTES + call.text.len() as u64;
+    let ride = riders.len().min(SETTLE_AT * ID_BYTES);
+    let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
+    let riding = if fits { &riders[..ride] } else { &[] };
+    let (function, arguments) = call.text.split_at(usize::from(call.name_len));
+    let settled = Ids::from_bytes(riding).expect("built from whole ids");
+    let time_left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    RequestParts { id, time_left_ms, function, settled, arguments }.encode(limit, chunk.buffer())?;
+    Ok(riding.len())
 }
 
 /// What the length of the settled ids may take more than one byte.
