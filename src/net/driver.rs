@@ -61,6 +61,8 @@ pub(crate) struct Driver {
     next_query: u64,
     keepalive: Keepalive,
     patience: Patience,
+    /// When the clock was last looked at.
+    looked_at: Instant,
 }
 
 struct Slot {
@@ -118,6 +120,7 @@ impl Driver {
             next_query: 0,
             keepalive,
             patience: Patience::new(limits.polling),
+            looked_at: Instant::ZERO,
         })
     }
 
@@ -176,32 +179,47 @@ impl Driver {
         next_token(&mut self.next_token)
     }
 
+    /// Looks at the clock.
+    fn look(&mut self) -> Instant {
+        self.looked_at = self.shared.clock.now();
+        self.looked_at
+    }
+
+    /// When it last looked at the clock.
+    pub(super) fn looked_at(&self) -> Instant {
+        self.looked_at
+    }
+
     /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let now = self.look();
+        self.turn_at(now, timeout)
+    }
+
+    /// The same for who has just looked at the clock.
+    pub(super) fn turn_at(&mut self, now: Instant, timeout: Option<Duration>) -> io::Result<()> {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
-        let now = self.shared.clock.now();
         self.take_resolved(now);
         self.find_touched(now);
         self.do_deferred();
         let wait = self.how_long(now, timeout);
         self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
-        self.wait(now, wait)?;
+        let now = self.wait(now, wait)?;
         self.shared.get_up();
         self.take_mail();
-        let now = self.shared.clock.now();
         self.sort_events(now);
         self.accept(now);
         self.read(now);
-        let now = self.shared.clock.now();
+        let now = self.look();
         self.take_resolved(now);
         self.expire_dials(now);
         // Ports that others touch from here on are looked at before the next sleep.
         self.find_touched(now);
         self.touched_ports().for_each(|port| port.timers(now));
         self.do_deferred();
-        self.touched_ports().for_each(|port| port.flush_backlog());
+        self.touched_ports().for_each(|port| port.flush_backlog(now));
         self.do_deferred();
         for index in &self.touched {
             if self.ports[*index].as_ref().is_some_and(|slot| slot.port.is_over()) {
@@ -211,17 +229,18 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.
-    fn wait(&mut self, begun: Instant, wait: Option<Duration>) -> io::Result<()> {
+    /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately. Says when that is over.
+    fn wait(&mut self, begun: Instant, wait: Option<Duration>) -> io::Result<Instant> {
         let bound = if wait == Some(Duration::ZERO) { None } else { self.patience.next_wait() };
         // A timer that ends the wait before is neither a hit nor a miss.
         if let Some(bound) = bound.filter(|bound| wait.is_none_or(|wait| wait > *bound)) {
             loop {
                 self.ask_kernel(Some(Duration::ZERO))?;
-                let polled = self.shared.clock.now().saturating_since(begun);
+                let now = self.look();
+                let polled = now.saturating_since(begun);
                 if !self.events.is_empty() {
                     self.patience.hit(polled);
-                    return Ok(());
+                    return Ok(now);
                 }
                 if polled >= bound {
                     break;
@@ -231,7 +250,8 @@ impl Driver {
             }
             self.patience.miss();
         }
-        self.ask_kernel(wait)
+        self.ask_kernel(wait)?;
+        Ok(self.look())
     }
 
     fn ask_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {

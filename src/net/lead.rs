@@ -135,7 +135,8 @@ impl Lead {
             if let Some(found) = look() {
                 return Some(found);
             }
-            let left = deadline.saturating_since(shared.clock.now());
+            let now = shared.clock.now();
+            let left = deadline.saturating_since(now);
             let driver = self.driver.get().and_then(Weak::upgrade);
             // Where the caretaker is needed, nobody takes the driver before it.
             if let Some(driver) =
@@ -144,8 +145,8 @@ impl Lead {
                 if let Some(guard) = try_lock(driver) {
                     place.delist();
                     let turn = self.begin(role);
-                    let mut led = Led { lead: self, shared, turn, guard: Some(guard) };
-                    let found = self.lead(led.driver(), role, shared, deadline, &mut look);
+                    let mut led = Led { lead: self, shared, turn, begun: now, guard: Some(guard) };
+                    let found = self.lead(&mut led, role, deadline, &mut look);
                     drop(led);
                     if found.is_some() || left.is_zero() {
                         return found;
@@ -181,12 +182,12 @@ impl Lead {
     /// again. What comes once this thread leads comes through it, or rouses it.
     fn lead<T>(
         &self,
-        driver: &mut Driver,
+        led: &mut Led<'_>,
         role: Leader,
-        shared: &Shared,
         deadline: Instant,
         look: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
+        let mut now = Some(led.begun);
         loop {
             if let Some(found) = look() {
                 return Some(found);
@@ -194,8 +195,9 @@ impl Lead {
             if !self.is_for(role) {
                 return None;
             }
-            let left = deadline.saturating_since(shared.clock.now());
-            if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
+            let now = now.take().unwrap_or_else(|| led.shared.clock.now());
+            let left = deadline.saturating_since(now);
+            if led.driver().turn_at(now, Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
                 // The caretaker meets the same, says so, and ends.
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;
@@ -226,8 +228,8 @@ impl Lead {
 
     /// The driver is free, unless somebody has taken it already: whoever waits first takes it, or the caretaker, at its
     /// leisure.
-    fn leave(&self, turn: u64, shared: &Shared) {
-        self.note_freed(shared.clock.now());
+    fn leave(&self, turn: u64, shared: &Shared, now: Instant) {
+        self.note_freed(now);
         let mut state = self.lock();
         if state.takeovers != turn {
             return;
@@ -400,6 +402,8 @@ struct Led<'a> {
     lead: &'a Lead,
     shared: &'a Shared,
     turn: u64,
+    /// When it was taken.
+    begun: Instant,
     /// There until the end.
     guard: Option<MutexGuard<'a, Driver>>,
 }
@@ -412,8 +416,10 @@ impl Led<'_> {
 
 impl Drop for Led<'_> {
     fn drop(&mut self) {
+        // It was busy until then at least.
+        let last = self.driver().looked_at().max(self.begun);
         self.guard = None;
-        self.lead.leave(self.turn, self.shared);
+        self.lead.leave(self.turn, self.shared, last);
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Port<H: Handler> {
     state: Mutex<State<H::Machine, H::Job>>,
     /// Somebody has had the state since the driver last looked at it. Written under the lock.
     touched: AtomicBool,
+    /// There is something that only the driver can do. Written under the lock.
+    is_deferred: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -155,7 +157,8 @@ impl<H: Handler> Port<H> {
             jobs: Vec::new(),
             watchers: Vec::new(),
         };
-        let port = Port { handler, state: Mutex::new(state), touched: AtomicBool::new(true), shared };
+        let (touched, is_deferred) = (AtomicBool::new(true), AtomicBool::new(false));
+        let port = Port { handler, state: Mutex::new(state), touched, is_deferred, shared };
         // What the machine was told before it came here.
         port.sort_actions(&mut port.lock());
         Arc::new(port)
@@ -218,9 +221,9 @@ impl<H: Handler> Port<H> {
             self.settle(state);
         }
         match pace {
-            Pace::AtOnce => self.flush(),
+            Pace::AtOnce => self.flush_at(Some(now)),
             Pace::Burst { .. } if !burst => {
-                self.flush();
+                self.flush_at(exact.map(|_| now));
                 // Its answer may come while nobody looks.
                 self.shared.lead.come_before_long();
             }
@@ -365,6 +368,8 @@ impl<H: Handler> Port<H> {
             }
         }
         if wake {
+            // Whoever is woken by this sees it.
+            self.is_deferred.store(true, Ordering::Relaxed);
             self.shared.wake();
         }
         !wake
@@ -382,12 +387,17 @@ impl<H: Handler> Port<H> {
 
     /// Works the backlog off, unless somebody else does; what takes more than a few chunks is left to the driver.
     pub(crate) fn flush(self: &Arc<Self>) {
+        self.flush_at(None);
+    }
+
+    /// The same, at this moment if it is known.
+    fn flush_at(self: &Arc<Self>, now: Option<Instant>) {
         let mut state = self.lock();
         if state.flushing || state.backlog.is_empty() {
             return;
         }
         state.flushing = true;
-        let begun = self.now();
+        let begun = now.unwrap_or_else(|| self.now());
         let mut now = begun;
         // Twice round: whoever had but one chunk is not left to the driver.
         let mut left = (2 * state.backlog.len()).max(CHUNKS_PER_TURN);

@@ -29,6 +29,8 @@ impl Driver {
             self.buffer = std::vec![0; self.read_bytes.min(FIRST_READ_BYTES)];
         }
         let (mut left, mut is_late) = (TURN_BYTES, None);
+        // What is read first is dealt with at this moment, and that may take its time.
+        let mut moment = Some(now);
         for _ in 0..self.ready.len() {
             // Nobody is judged as silent with its bytes unread.
             if left == 0 && !*is_late.get_or_insert_with(|| self.is_anyone_due(now + SOON)) {
@@ -39,7 +41,9 @@ impl Driver {
             let wanted = self.read_bytes * slot.port.reads_at_once();
             let most = if left == 0 { FIRST_READ_BYTES } else { wanted };
             let most = most.min(self.buffer.len());
-            if let Readiness::More(read) = slot.port.read(key.conn, closed, &mut self.buffer[..most]) {
+            if let Readiness::More(read) =
+                slot.port.read(moment.take(), key.conn, closed, &mut self.buffer[..most])
+            {
                 left = left.saturating_sub(read);
                 if read == self.buffer.len() && read < wanted {
                     // Too little: from here on more is read at once.

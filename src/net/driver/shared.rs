@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     /// Until when the driver sleeps, in microseconds: 0 while it is up, the greatest number while it makes up its mind.
     sleeps_until: AtomicU64,
     mailbox: Mutex<Vec<Command>>,
+    /// There is something in the mailbox. Written under its lock.
+    has_mail: AtomicBool,
     /// It was called since a turn last began to look at everything.
     called: AtomicBool,
     /// Who turns the driver.
@@ -34,6 +36,7 @@ impl Shared {
             awake: AtomicBool::new(false),
             sleeps_until: AtomicU64::new(u64::MAX),
             mailbox: Mutex::default(),
+            has_mail: AtomicBool::new(false),
             called: AtomicBool::new(false),
             lead: Lead::default(),
         }
@@ -72,7 +75,10 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, command: Command) {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        mailbox.push(command);
+        self.has_mail.store(true, Ordering::Relaxed);
+        drop(mailbox);
         self.wake();
     }
 
@@ -80,9 +86,10 @@ impl Shared {
 
     /// What is put in from here on wakes it; until when it sleeps is still open.
     pub(super) fn lie_down(&self) {
-        self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
-        self.awake.store(false, Ordering::SeqCst);
-        self.called.store(false, Ordering::SeqCst);
+        self.sleeps_until.store(u64::MAX, Ordering::Release);
+        self.awake.store(false, Ordering::Release);
+        self.called.store(false, Ordering::Release);
+        // Whoever finds the driver up has passed a fence before this one, and what he did before is seen after it.
         fence(Ordering::SeqCst);
     }
 
@@ -91,12 +98,17 @@ impl Shared {
     }
 
     pub(super) fn get_up(&self) {
-        self.awake.store(true, Ordering::SeqCst);
-        self.sleeps_until.store(0, Ordering::SeqCst);
+        self.awake.store(true, Ordering::Release);
+        self.sleeps_until.store(0, Ordering::Release);
     }
 
     pub(super) fn take_mail(&self) -> Vec<Command> {
-        core::mem::take(&mut *self.mailbox.lock().unwrap_or_else(PoisonError::into_inner))
+        if !self.has_mail.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_mail.store(false, Ordering::Relaxed);
+        core::mem::take(&mut *mailbox)
     }
 }
 

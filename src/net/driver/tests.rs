@@ -24,7 +24,7 @@ impl AnyPort for Flooded {
     fn reads_at_once(&self) -> usize {
         1
     }
-    fn read(&self, _conn: ConnId, _closed: bool, buffer: &mut [u8]) -> Readiness {
+    fn read(&self, _: Option<Instant>, _: ConnId, _closed: bool, buffer: &mut [u8]) -> Readiness {
         self.reads.lock().expect("no panic").push((self.index, buffer.len()));
         Readiness::More(buffer.len())
     }
@@ -36,7 +36,7 @@ impl AnyPort for Flooded {
     fn outlook(&self) -> Outlook {
         Outlook { is_busy: false, next_timeout: self.due, is_over: false }
     }
-    fn flush_backlog(&self) {}
+    fn flush_backlog(&self, _: Instant) {}
     fn poll_deferred(&self) -> Option<Action> {
         None
     }

@@ -124,7 +124,7 @@ fn all_who_wait_lead_before_an_attendant_does() {
         thread::yield_now();
     }
     drop(guard);
-    shared.lead.leave(turn, &shared);
+    shared.lead.leave(turn, &shared, shared.clock.now());
     let led: Vec<_> = places.into_iter().map(|place| place.join().unwrap()).collect();
     assert_eq!(led, [Some(3), Some(2)], "the attendant is last");
 }

@@ -30,8 +30,9 @@ pub(crate) trait AnyPort: Send + Sync {
     fn adopt(&self, conn: ConnId, stream: Arc<TcpStream>);
     /// So many times what is read at once from others may be read from its connections.
     fn reads_at_once(&self) -> usize;
-    /// Reads once. `closed`: the kernel has said that the peer's side has ended, so read on until the end.
-    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness;
+    /// Reads once, at this moment if it is known. `closed`: the kernel has said that the peer's side has ended, so read on
+    /// until the end.
+    fn read(&self, now: Option<Instant>, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness;
     /// The kernel has room for more.
     fn writable(&self, conn: ConnId);
     /// Fires timers if they are due.
@@ -41,7 +42,7 @@ pub(crate) trait AnyPort: Send + Sync {
     /// What the driver is to come back for.
     fn outlook(&self) -> Outlook;
     /// Writes what waits.
-    fn flush_backlog(&self);
+    fn flush_backlog(&self, now: Instant);
     /// The next thing that only the driver can do.
     fn poll_deferred(&self) -> Option<Action>;
     /// Shuts our side of a connection down.
@@ -97,7 +98,7 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         }
     }
 
-    fn read(&self, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {
+    fn read(&self, now: Option<Instant>, conn: ConnId, closed: bool, buffer: &mut [u8]) -> Readiness {
         let (stream, most) = {
             let state = self.lock();
             match state.conns.get(&conn) {
@@ -109,7 +110,7 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         };
         let buffer = &mut buffer[..most];
         let result = read_some(&stream, buffer);
-        let now = self.now();
+        let now = now.unwrap_or_else(|| self.now());
         let mut state = self.lock();
         let mut readiness = Readiness::Done;
         match result {
@@ -188,12 +189,18 @@ impl<H: Handler> AnyPort for Arc<Port<H>> {
         Outlook { is_busy, next_timeout, is_over: self.is_over_now(&state) }
     }
 
-    fn flush_backlog(&self) {
-        self.flush();
+    fn flush_backlog(&self, now: Instant) {
+        self.flush_at(Some(now));
     }
 
     fn poll_deferred(&self) -> Option<Action> {
-        self.lock().deferred.pop_front()
+        if !self.is_deferred.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let action = state.deferred.pop_front();
+        self.is_deferred.store(!state.deferred.is_empty(), Ordering::Relaxed);
+        action
     }
 
     fn shutdown(&self, conn: ConnId) {

@@ -63,7 +63,7 @@ fn established() -> (Arc<Port<Bare<Requester>>>, std::net::TcpStream) {
     let header = [&[1, 0][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[0], &[0x10, 0x27, 0, 0], &[0, 0, 1, 0]].concat();
     peer.write_all(&[&[20, 0, 0, 0, 2][..], &header].concat()).expect("an open connection");
     while !port.lock().machine.is_connected() {
-        port.read(conn, false, &mut [0; 1_024]);
+        port.read(None, conn, false, &mut [0; 1_024]);
     }
     // Whatever the clock says, it is no moment ago.
     port.lock().busy_at = Instant::NEVER;
