@@ -18,6 +18,7 @@ Measures pulsewire beside bare TCP, bare mio and other messaging libraries, and 
   --out FOLDER            where results.jsonl, report.md and the plots go
                           (default: benches/report, or nowhere if only a part is measured)
   --render FILE           write the report anew from a results.jsonl, without measuring
+  --compare FILE FILE     say which verdicts of two runs differ, from their results.jsonl, without measuring
 
 For development; each may be given several times:
   --case NAME             round-trip, callers, pipeline, throughput, fan-out, paced, filter, fairness, idle
@@ -39,6 +40,7 @@ pub struct Options {
     /// `None`: nothing is written.
     pub out: Option<PathBuf>,
     pub render: Option<PathBuf>,
+    pub compare: Option<[PathBuf; 2]>,
 }
 
 impl Options {
@@ -74,6 +76,7 @@ pub fn parse() -> Result<Options> {
         strace: false,
         out: None,
         render: None,
+        compare: None,
     };
     let mut parser = Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -83,6 +86,9 @@ pub fn parse() -> Result<Options> {
             Arg::Long("strace") => options.strace = true,
             Arg::Long("out") => options.out = Some(parser.value()?.into()),
             Arg::Long("render") => options.render = Some(parser.value()?.into()),
+            Arg::Long("compare") => {
+                options.compare = Some([parser.value()?.into(), parser.value()?.into()]);
+            }
             Arg::Long("repetitions") => options.repetitions = Some(parser.value()?.parse()?),
             Arg::Long("parameter") => options.parameters.push(parser.value()?.parse()?),
             Arg::Long("case") => options.cases.push(named(&mut parser, &Case::ALL, |case| case.name())?),

@@ -17,6 +17,10 @@ pub fn run(options: Options) -> Result<()> {
         let folder = options.out.as_deref().or_else(|| file.parent()).ok_or("a file without a folder")?;
         return report::write(&results, folder);
     }
+    if let Some([first, second]) = &options.compare {
+        print!("{}", report::compared(&Results::read(first)?, &Results::read(second)?));
+        return Ok(());
+    }
     if options.strace && !strace::is_there() {
         return Err("strace is not installed".into());
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pulsewire::pattern::{Event, EventKind};
 use pulsewire::{
-    CallOptions, Limits, Lost, PendingCall, RpcClient, RpcServer, SlowPolicy, StreamOptions, SubscribeOptions,
-    Subscription,
+    CallOptions, Limits, Lost, PendingCall, RpcClient, RpcServer, SlowPolicy, StreamOptions,
+    SubscribeOptions, Subscription,
 };
 use serde_bytes::{ByteBuf, Bytes};
 

@@ -85,16 +85,7 @@ const fn goal(
     limit: f64,
 ) -> Goal {
     let what = What::Figure(figure);
-    Goal {
-        case,
-        parameters,
-        placements,
-        ours: Peer::Pulsewire,
-        what,
-        against,
-        limit,
-        is_count: false,
-    }
+    Goal { case, parameters, placements, ours: Peer::Pulsewire, what, against, limit, is_count: false }
 }
 
 const fn of(ours: Peer, goal: Goal) -> Goal {
@@ -114,8 +105,14 @@ pub const GOALS: &[Goal] = &[
     of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, SPLIT, P50, RAW, 1.10)),
     of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, SPLIT, P50, ZMQ, 0.80)),
     of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, ONE, P50, RAW, 1.25)),
-    count(of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, BOTH, SERVER_WAITS, Against::Value, 1.0))),
-    count(of(Peer::PulsewireNoPolling, goal(Case::RoundTrip, SMALL, BOTH, CLIENT_WAITS, Against::Value, 1.0))),
+    count(of(
+        Peer::PulsewireNoPolling,
+        goal(Case::RoundTrip, SMALL, BOTH, SERVER_WAITS, Against::Value, 1.0),
+    )),
+    count(of(
+        Peer::PulsewireNoPolling,
+        goal(Case::RoundTrip, SMALL, BOTH, CLIENT_WAITS, Against::Value, 1.0),
+    )),
     of(
         Peer::PulsewireNoPolling,
         Goal { what: What::SystemCalls, ..goal(Case::RoundTrip, SMALL, BOTH, P50, Against::Value, 3.0) },

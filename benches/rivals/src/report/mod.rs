@@ -1,5 +1,6 @@
 //! What was measured, and what it says: lines of JSON, tables with verdicts, plots.
 
+mod compare;
 mod figures;
 mod goals;
 mod plot;
@@ -16,6 +17,7 @@ use crate::machine::Machine;
 use crate::peers::Peer;
 use crate::Result;
 
+pub use compare::compared;
 pub use figures::{headline, number, Figure};
 pub use tables::verdicts;
 

@@ -135,7 +135,10 @@ pub fn verdicts(results: &Results) -> String {
     }
     let [met, near, not_met] = count;
     line!(page);
-    line!(page, "{met} met, {near} near, {not_met} not met: [missed.md](missed.md) says why, and what was tried.");
+    line!(
+        page,
+        "{met} met, {near} near, {not_met} not met: [missed.md](missed.md) says why, and what was tried."
+    );
     line!(page);
     page
 }
