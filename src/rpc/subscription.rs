@@ -352,7 +352,8 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.port.lock().machine.is_connected()
     }
 
-    /// It was stopped; events that had come can still be read.
+    /// It was stopped; events that had come can still be read. Takes a lock, which is more than reading an event does: to be
+    /// asked when nothing came.
     pub fn is_over(&self) -> bool {
         self.port.lock().machine.is_stopped()
     }
