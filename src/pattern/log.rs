@@ -183,6 +183,7 @@ impl Log {
     }
 
     /// The same, if a segment has to be opened for it.
+    #[cold]
     fn first_slot_after_opening(&self, len: usize, by_messages: Slot) -> Slot {
         let wanted = self.segment_capacity(len);
         let fits = |capacity: usize| (wanted..=2 * wanted).contains(&capacity);
@@ -208,6 +209,7 @@ impl Log {
 
     /// The first slot that is left, at the latest, once a frame of `len` bytes has been pushed and there is room for one of
     /// `kept` bytes behind it, whatever segments they open. Looks at each segment that goes.
+    #[cold]
     pub fn first_slot_after_both(&self, len: usize, kept: usize) -> Slot {
         let by_messages = self.first + 2_u64.saturating_sub((self.limits.messages - self.index.len()) as u64);
         // What is opened for the first may be a buffer that was used before, of up to twice the size. Three quarters of the
