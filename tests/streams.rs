@@ -125,6 +125,40 @@ fn a_blocking_stream_loses_nothing_to_readers_of_any_speed() {
 }
 
 #[test]
+fn a_blocking_stream_waits_for_its_readers_in_a_later_life_too() {
+    // Far more than the log and the kernel's buffers hold.
+    const COUNT: u64 = 2_000;
+    let server = RpcServer::builder()
+        .limits(limits(|limits| limits.block_timeout = LONG))
+        .main_stream(StreamOptions::default().policy(SlowPolicy::Block).log_messages(16))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    server.stop();
+    assert_eq!(server.publish_bytes("a", b""), Err(PublishError::Stopped));
+    server.start().unwrap();
+    let client = RpcClient::builder()
+        .limits(limits(|limits| limits.inbox_bytes = 16 * 1024))
+        .connect(server.local_addr())
+        .unwrap();
+    let mut subscription = client.subscribe_and_wait::<Vec<u64>>("", LONG).unwrap().expect("subscribed");
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..COUNT).for_each(|n| assert!(server.publish("a", &vec![n; 8_000]).is_ok())));
+        eventually("the publisher waits", || server.stats().machine.publisher.blocked > 0);
+        let mut expected = 0;
+        while expected < COUNT {
+            match next(&mut subscription) {
+                Event::Message { data, .. } => assert_eq!(data[0], expected),
+                Event::Subscribed { .. } => continue,
+                event => panic!("{event:?}"),
+            }
+            expected += 1;
+        }
+    });
+    let stats = server.stats().machine.publisher;
+    assert_eq!((stats.lost, stats.put_out), (0, 0));
+}
+
+#[test]
 fn a_reader_that_is_waited_for_in_vain_is_put_out_and_accounts_for_all_it_missed() {
     const COUNT: u64 = 400;
     let server = RpcServer::builder()

@@ -41,8 +41,10 @@ const LOOK_PACE: Duration = Duration::from_micros(2);
 const MOST_STRIDE: u32 = 64;
 /// However long it takes, a publication does not wait longer than this for the one before.
 const MOST_EFFORT: Duration = Duration::from_millis(1);
-/// A chunk.
+/// A chunk: so much goes with one write.
 const GATHER_BYTES: usize = 64 * 1024;
+/// What a publication takes there beside its topic and data, at most.
+const FRAME_BYTES: usize = 16;
 /// The driver looks so often after what a flood may have left behind at its end: the kernel's poll counts milliseconds.
 const ATTENTION: Duration = Duration::from_millis(1);
 
@@ -52,9 +54,11 @@ impl Flood {
     pub(super) fn gather(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
         // Nothing waits: whether this one may go at once, the time since the last write says.
         let is_first = self.gathered == 0;
-        self.gathered = self.gathered.saturating_add(bytes.max(1));
+        let bytes = bytes.saturating_add(FRAME_BYTES);
+        self.gathered = self.gathered.saturating_add(bytes);
         self.unlooked += 1;
-        let is_full = self.gathered >= GATHER_BYTES;
+        // Another one like it would need a write of its own.
+        let is_full = self.gathered.saturating_add(bytes) > GATHER_BYTES;
         if !is_full && !is_first && self.is_attended && self.unlooked < self.stride {
             self.is_waiting = true;
             return false;
@@ -211,8 +215,26 @@ mod tests {
             flood.gather(1, at(1_000));
         });
         flood.call_for_attention();
-        let written = (0..10).filter(|_| flood.gather(16 * 1024, at(1_000))).count();
-        assert_eq!(written, 2);
+        let written = (0..12).filter(|_| flood.gather(16 * 1024, at(1_000))).count();
+        assert_eq!(written, 4, "three of them each time, as four do not fit");
+    }
+
+    #[test]
+    fn what_is_gathered_is_a_chunk_and_not_a_little_more() {
+        for bytes in [0, 16, 268, 1_040, 16_400, 40_000, 1_000_000] {
+            let mut flood = Flood::default();
+            (0..100).for_each(|_| {
+                flood.gather(bytes, at(1_000));
+            });
+            flood.call_for_attention();
+            flood.note_written(Instant::from_micros(1_000), Instant::from_micros(1_000));
+            let gathered = 1 + (0..).take_while(|_| !flood.gather(bytes, at(1_000))).count();
+            assert!(
+                gathered == 1 || gathered * (bytes + FRAME_BYTES) <= GATHER_BYTES,
+                "{gathered} of {bytes}"
+            );
+            assert!((gathered + 1) * (bytes + FRAME_BYTES) > GATHER_BYTES, "{gathered} of {bytes}");
+        }
     }
 
     #[test]

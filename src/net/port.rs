@@ -180,15 +180,20 @@ impl<H: Handler> Port<H> {
     /// The same, for the driver's look itself.
     #[inline]
     fn lock_quietly(&self) -> Guard<'_, H> {
-        self.state.lock().unwrap_or_else(|poisoned| {
-            // Somebody panicked in the middle of something: what the machine believes is not to be trusted.
-            self.state.clear_poison();
-            let mut state = poisoned.into_inner();
-            log::warn!("machine-poisoned: a panic under the lock; closing its connections");
-            state.flushing = false;
-            state.machine.handle_poisoned(self.shared.clock.now());
-            state
-        })
+        match self.state.lock() {
+            Ok(state) => state,
+            Err(poisoned) => self.take_over(poisoned.into_inner()),
+        }
+    }
+
+    /// Somebody panicked in the middle of something: what the machine believes is not to be trusted.
+    #[cold]
+    fn take_over<'a>(&'a self, mut state: Guard<'a, H>) -> Guard<'a, H> {
+        self.state.clear_poison();
+        log::warn!("machine-poisoned: a panic under the lock; closing its connections");
+        state.flushing = false;
+        state.machine.handle_poisoned(self.shared.clock.now());
+        state
     }
 
     /// Gives the machine a command, does what it has to say, and writes what it has to write from this thread.
@@ -254,27 +259,32 @@ impl<H: Handler> Port<H> {
         result
     }
 
-    /// For commands that come by the million, have nothing to say and set no timer: publications of so many bytes. True:
-    /// there is something to write, and [`Port::flush`] is to be called.
+    /// For commands that come by the million, have nothing to say and set no timer: publications of so many bytes.
     ///
     /// While they come one by one, each is written at once. A flood is gathered, and written by whoever publishes when a
     /// chunk is full or a moment has passed; the driver looks after what is left at its end.
     #[inline]
     pub(crate) fn command_in_flood<T>(
-        &self,
+        self: &Arc<Self>,
         bytes: usize,
         command: impl FnOnce(&mut H::Machine) -> T,
-    ) -> (T, bool) {
+    ) -> T {
         let mut state = self.lock();
         let result = command(&mut state.machine);
         self.take_actions(&mut state);
-        if state.backlog.is_empty() || state.flushing {
-            return (result, false);
+        if !state.backlog.is_empty() && !state.flushing {
+            self.gather(state, bytes);
         }
+        result
+    }
+
+    /// So many bytes more wait to be written: they are, or others follow them. Releases the lock.
+    #[inline(never)]
+    fn gather(self: &Arc<Self>, mut state: Guard<'_, H>, bytes: usize) {
         if state.flood.gather(bytes, || self.now()) {
-            return (result, true);
-        }
-        if state.flood.call_for_attention() {
+            drop(state);
+            self.flush();
+        } else if state.flood.call_for_attention() {
             drop(state);
             match H::IS_BARE {
                 // It is up and between two turns: the handle of its poll is what its user watches.
@@ -282,7 +292,6 @@ impl<H: Handler> Port<H> {
                 false => self.shared.wake(),
             }
         }
-        (result, false)
     }
 
     /// How long it takes about to write to all who wait for something, up to a millisecond.
@@ -357,8 +366,15 @@ impl<H: Handler> Port<H> {
     /// Sorts what the machine wants. False if it is for the driver, which has been woken.
     #[inline]
     fn take_actions(&self, state: &mut State<H::Machine, H::Job>) -> bool {
+        // Most often there is none.
+        state.machine.poll_action().is_none_or(|first| self.sort(first, state))
+    }
+
+    #[inline(never)]
+    fn sort(&self, first: Action, state: &mut State<H::Machine, H::Job>) -> bool {
         let mut wake = false;
-        while let Some(action) = state.machine.poll_action() {
+        let mut next = Some(first);
+        while let Some(action) = next {
             match action {
                 Action::Transmit(conn) => state.backlog.push_back(conn),
                 action => {
@@ -366,6 +382,7 @@ impl<H: Handler> Port<H> {
                     wake = true;
                 }
             }
+            next = state.machine.poll_action();
         }
         if wake {
             // Whoever is woken by this sees it.

@@ -59,10 +59,7 @@ impl Publisher {
     ) -> Result<Published, PublishError> {
         let port = &self.socket.port;
         let publish = |machine: &mut Server| machine.publish_on(stream, topic, data);
-        let (mut published, flush) = port.command_in_flood(topic.len() + data.len(), publish);
-        if flush {
-            port.flush();
-        }
+        let mut published = port.command_in_flood(topic.len() + data.len(), publish);
         while let Err(PublishError::WouldBlock { .. }) = published {
             let found = self.socket.turn_until(Some(self.limits.block_timeout), |machine| {
                 match machine.publish_on(stream, topic, data) {

@@ -18,8 +18,8 @@
 //! never continues in the next segment. The oldest go first, the whole segment when its bytes are needed, and the
 //! buffer of an evicted segment becomes the next one: a steady stream allocates nothing.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
@@ -76,9 +76,9 @@ pub struct Log {
     index: VecDeque<Entry>,
     /// The oldest slot still held.
     first: Slot,
-    /// The buffer of an evicted segment, empty, to be used again.
-    spare: Option<Vec<u8>>,
-    /// Invariant: capacities of all segments and of the spare one, at most `limits.bytes`.
+    /// The buffer of an evicted segment, to be used again.
+    spare: Option<Box<[u8]>>,
+    /// Invariant: lengths of the buffers of all segments and of the spare one, at most `limits.bytes`.
     reserved_bytes: usize,
     /// Bytes of the frames still held.
     held_bytes: usize,
@@ -86,15 +86,20 @@ pub struct Log {
 
 /// Frames one behind the other.
 struct Segment {
-    bytes: Vec<u8>,
-    /// The end of the last whole frame. Bytes beyond it belong to a frame whose encoding was never finished.
+    bytes: Box<[u8]>,
+    /// The end of the last frame. What lies beyond it means nothing: it is written over.
     end: usize,
     /// The slot of the first frame that was stored here; it may be evicted already.
     first: Slot,
     /// Counts the segments as they are opened, wrapping.
     number: u32,
-    /// The capacity that `bytes` is accounted with.
-    capacity: usize,
+}
+
+impl Segment {
+    /// Bytes that it has room for.
+    fn room(&self) -> usize {
+        self.bytes.len() - self.end
+    }
 }
 
 /// One message in the index. Invariant: 16 bytes, there may be a great many.
@@ -137,15 +142,14 @@ impl Log {
 
     /// Appends the frame of publication `seq`, evicting the oldest as the limits demand, and returns its slot.
     ///
-    /// `seq` is above that of the frame before; gaps are allowed. `encode` appends the whole frame, length field
-    /// included, to the vector that it is given, which has room for `len` bytes and holds other frames in front: it
-    /// must touch none of them and append exactly `len` bytes. If it panics, nothing was appended.
+    /// `seq` is above that of the frame before; gaps are allowed. `encode` writes the whole frame, length field included,
+    /// over the `len` bytes that it is given, which hold anything. If it panics, nothing was appended.
     ///
     /// # Panics
-    /// If `len` is above [`max_frame_bytes`](Self::max_frame_bytes), if `encode` appends anything but `len` bytes, or
-    /// if `seq` does not ascend (this one in debug builds only). All three are the caller's mistakes.
-    pub fn push_with(&mut self, seq: u64, len: usize, encode: impl FnOnce(&mut Vec<u8>)) -> Slot {
-        assert!(len <= self.max_frame_bytes(), "a frame of {len} bytes is above the log's limit");
+    /// If `len` is above [`max_frame_bytes`](Self::max_frame_bytes), or if `seq` does not ascend (this one in debug
+    /// builds only). Both are the caller's mistakes.
+    #[inline]
+    pub fn push_with(&mut self, seq: u64, len: usize, encode: impl FnOnce(&mut [u8])) -> Slot {
         debug_assert!(self.index.back().is_none_or(|newest| newest.seq < seq), "sequence numbers ascend");
         if self.index.len() == self.limits.messages {
             self.evict_oldest();
@@ -153,16 +157,14 @@ impl Log {
         if self.index.len() == self.index.capacity() {
             self.reserve_index();
         }
-        if self.segments.back().is_none_or(|open| open.capacity - open.end < len) {
+        if self.segments.back().is_none_or(|open| open.room() < len) {
             self.open_segment(len);
         }
         let slot = self.next_slot();
         let open = self.segments.back_mut().expect("a segment with room is open");
         let start = open.end;
-        open.bytes.truncate(start);
-        encode(&mut open.bytes);
-        assert_eq!(open.bytes.len(), start + len, "a frame's length is known beforehand");
-        open.end = open.bytes.len();
+        encode(&mut open.bytes[start..start + len]);
+        open.end = start + len;
         self.held_bytes += len;
         let offset = u32::try_from(start).expect("a segment is no larger than the largest frame or 64 KiB");
         self.index.push_back(Entry { seq, offset, segment: open.number });
@@ -174,17 +176,18 @@ impl Log {
     #[inline]
     pub fn first_slot_after(&self, len: usize) -> Slot {
         let by_messages = self.first + u64::from(self.index.len() == self.limits.messages);
-        if self.segments.back().is_some_and(|open| open.capacity - open.end >= len) {
+        if self.segments.back().is_some_and(|open| open.room() >= len) {
             return by_messages;
         }
         self.first_slot_after_opening(len, by_messages)
     }
 
     /// The same, if a segment has to be opened for it.
+    #[cold]
     fn first_slot_after_opening(&self, len: usize, by_messages: Slot) -> Slot {
         let wanted = self.segment_capacity(len);
         let fits = |capacity: usize| (wanted..=2 * wanted).contains(&capacity);
-        let spare = self.spare.as_ref().map_or(0, Vec::capacity);
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.len());
         let mut free = self.limits.bytes - self.reserved_bytes;
         if fits(spare) || free >= wanted {
             return by_messages;
@@ -196,29 +199,31 @@ impl Log {
                 break;
             }
             by_bytes = self.slots_end(at);
-            if fits(segment.capacity) {
+            if fits(segment.bytes.len()) {
                 break;
             }
-            free += segment.capacity;
+            free += segment.bytes.len();
         }
         by_messages.max(by_bytes)
     }
 
     /// The first slot that is left, at the latest, once a frame of `len` bytes has been pushed and there is room for one of
     /// `kept` bytes behind it, whatever segments they open. Looks at each segment that goes.
+    #[cold]
     pub fn first_slot_after_both(&self, len: usize, kept: usize) -> Slot {
         let by_messages = self.first + 2_u64.saturating_sub((self.limits.messages - self.index.len()) as u64);
         // What is opened for the first may be a buffer that was used before, of up to twice the size. Three quarters of the
         // log at most.
         let wanted = 2 * self.segment_capacity(len) + self.segment_capacity(kept);
-        let mut free = self.limits.bytes - self.reserved_bytes + self.spare.as_ref().map_or(0, Vec::capacity);
+        let mut free =
+            self.limits.bytes - self.reserved_bytes + self.spare.as_ref().map_or(0, |spare| spare.len());
         let mut by_bytes = self.first;
         for (at, segment) in self.segments.iter().enumerate() {
             if free >= wanted {
                 break;
             }
             by_bytes = self.slots_end(at);
-            free += segment.capacity;
+            free += segment.bytes.len();
         }
         by_messages.max(by_bytes).min(self.next_slot())
     }
@@ -285,7 +290,7 @@ impl Log {
         let mut bytes = self.limits.bytes - self.limits.bytes / 4;
         let mut by_bytes = self.next_slot();
         for segment in self.segments.iter().rev() {
-            let Some(rest) = bytes.checked_sub(segment.capacity) else { break };
+            let Some(rest) = bytes.checked_sub(segment.bytes.len()) else { break };
             bytes = rest;
             by_bytes = segment.first;
         }
@@ -387,6 +392,7 @@ impl Log {
     /// Opens a segment with room for a frame of `len` bytes, in a buffer that was used before if one fits.
     #[cold]
     fn open_segment(&mut self, len: usize) {
+        assert!(len <= self.max_frame_bytes(), "a frame of {len} bytes is above the log's limit");
         let next_slot = self.next_slot();
         if self.segments.back().is_some_and(|open| open.first == next_slot) {
             self.segments.pop_back().into_iter().for_each(|unused| self.retire(unused));
@@ -394,24 +400,20 @@ impl Log {
         let wanted = self.segment_capacity(len);
         let bytes = loop {
             // A buffer of twice the size at most: a larger one would go at once when it is evicted.
-            if let Some(fitting) =
-                self.spare.take_if(|spare| (wanted..=2 * wanted).contains(&spare.capacity()))
-            {
+            if let Some(fitting) = self.spare.take_if(|spare| (wanted..=2 * wanted).contains(&spare.len())) {
                 break fitting;
             }
             if self.reserved_bytes + wanted <= self.limits.bytes {
-                let new = Vec::with_capacity(wanted);
-                self.reserved_bytes += new.capacity();
-                break new;
+                self.reserved_bytes += wanted;
+                break alloc::vec![0; wanted].into_boxed_slice();
             }
             match self.spare.take() {
-                Some(unfit) => self.reserved_bytes -= unfit.capacity(),
+                Some(unfit) => self.reserved_bytes -= unfit.len(),
                 None => self.evict_before(self.slots_end(0)),
             }
         };
         let number = self.segments.back().map_or(0, |newest| newest.number.wrapping_add(1));
-        let capacity = bytes.capacity();
-        self.segments.push_back(Segment { bytes, end: 0, first: next_slot, number, capacity });
+        self.segments.push_back(Segment { bytes, end: 0, first: next_slot, number });
     }
 
     /// Evicts the oldest frame, if there is one.
@@ -441,14 +443,11 @@ impl Log {
 
     /// Keeps the buffer of a segment that is no more to be used again, one such at a time.
     fn retire(&mut self, segment: Segment) {
-        let Segment { mut bytes, capacity, .. } = segment;
-        // An encoder that broke its promise and panicked may have left a buffer that has grown.
-        if self.spare.is_some() || bytes.capacity() != capacity {
-            self.reserved_bytes -= capacity;
+        if self.spare.is_some() {
+            self.reserved_bytes -= segment.bytes.len();
             return;
         }
-        bytes.clear();
-        self.spare = Some(bytes);
+        self.spare = Some(segment.bytes);
     }
 }
 

@@ -66,13 +66,20 @@ struct Waiting {
 }
 
 /// A publication that can be made, and whom it is for: nothing may happen to its stream in between.
+///
+/// Two words, so that it is handed on in registers: one that is put together in memory and copied as a whole costs as much
+/// as the rest of a publication that nobody wants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prepared {
     /// The length of its frame, without the length field.
     len: u32,
-    subscribers: usize,
-    /// It goes into the log.
-    is_stored: bool,
+    pub(crate) subscribers: usize,
+}
+
+/// A publication found no room, because of so many subscribers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocked {
+    pub(crate) subscribers: usize,
 }
 
 impl Publisher {
@@ -155,20 +162,26 @@ impl Publisher {
         self.matched.clear();
         self.index.matching(topic, &mut self.matched);
         let subscribers = self.matched.len() + self.everything.len();
-        Ok(Prepared { len, subscribers, is_stored: subscribers > 0 || self.retain == Retain::All })
+        Ok(Prepared { len, subscribers })
     }
 
-    /// Numbers a publication that is for nobody and is not kept either; that is all there is to it.
+    /// Whether it goes into the log.
     #[inline]
-    pub(crate) fn pass_over(&mut self, prepared: &Prepared) -> Option<Published> {
-        if prepared.is_stored || self.last.is_some() {
+    fn stores(&self, prepared: Prepared) -> bool {
+        prepared.subscribers > 0 || self.retain == Retain::All
+    }
+
+    /// Numbers a publication that is for nobody and is not kept either; that is all there is to it. `None` for any other.
+    #[inline]
+    pub(crate) fn pass_over(&mut self, prepared: Prepared) -> Option<u64> {
+        if self.stores(prepared) || self.last.is_some() {
             return None;
         }
         let seq = self.head;
         self.head += 1;
         self.is_blocked = false;
         self.stats.published += 1;
-        Some(Published { seq, subscribers: 0 })
+        Some(seq)
     }
 
     /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
@@ -177,8 +190,8 @@ impl Publisher {
     /// Whoever has not waited longest leaves room for who has: else a large publication would wait for ever for what small
     /// ones take again and again.
     #[inline]
-    pub(crate) fn first_after(&self, prepared: &Prepared, turn: Option<Turn>) -> Option<Slot> {
-        if self.policy != SlowPolicy::Block || !prepared.is_stored {
+    pub(crate) fn first_after(&self, prepared: Prepared, turn: Option<Turn>) -> Option<Slot> {
+        if self.policy != SlowPolicy::Block || !self.stores(prepared) {
             return None;
         }
         let total = LENGTH_BYTES + prepared.len as usize;
@@ -192,7 +205,7 @@ impl Publisher {
     }
 
     /// This publication waits for room from now on.
-    pub(crate) fn begin_wait(&mut self, prepared: &Prepared) -> Turn {
+    pub(crate) fn begin_wait(&mut self, prepared: Prepared) -> Turn {
         let turn = Turn(self.next_turn);
         self.next_turn += 1;
         self.waiting.push_back(Waiting { turn, total: LENGTH_BYTES + prepared.len as usize });
@@ -220,11 +233,11 @@ impl Publisher {
     }
 
     /// A publication found no room, because of so many subscribers.
-    pub(crate) fn note_blocked(&mut self, subscribers: usize) -> PublishError {
+    pub(crate) fn note_blocked(&mut self, subscribers: usize) -> Blocked {
         if !core::mem::replace(&mut self.is_blocked, true) {
             self.stats.blocked += 1;
         }
-        PublishError::WouldBlock { subscribers }
+        Blocked { subscribers }
     }
 
     /// A subscriber was put out for being slow.
@@ -233,7 +246,7 @@ impl Publisher {
     }
 
     /// Numbers a publication and stores it if it matches anybody, or all are kept. Gives the slots of the peers that
-    /// have to be told of its log slot (`Some`), or only have to be woken (`None`).
+    /// have to be told of its log slot (`Some`), or only have to be woken (`None`). Returns its number.
     #[inline]
     pub(crate) fn publish(
         &mut self,
@@ -242,8 +255,8 @@ impl Publisher {
         topic: &str,
         data: &[u8],
         mut tell: impl FnMut(&Log, u32, Option<u64>) -> i64,
-    ) -> Published {
-        let Prepared { len, subscribers, is_stored } = prepared;
+    ) -> u64 {
+        let Prepared { len, .. } = prepared;
         let seq = self.head;
         self.head += 1;
         self.is_blocked = false;
@@ -252,21 +265,23 @@ impl Publisher {
             last.put(seq, topic, data, budget);
             self.longest = self.longest.max(len);
         }
-        if !is_stored {
-            return Published { seq, subscribers };
+        if !self.stores(prepared) {
+            return seq;
         }
         self.longest = self.longest.max(len);
         let total = LENGTH_BYTES + len as usize;
         let slot = self.log.push_with(seq, total, |out| put_publish(seq, topic, data, out));
         self.stats.stored += 1;
-        for peer in self.quiet.drain(..) {
-            tell(&self.log, peer, None);
+        if !self.quiet.is_empty() {
+            self.quiet.drain(..).for_each(|peer| {
+                tell(&self.log, peer, None);
+            });
         }
         for peer in &self.matched {
             let grown = tell(&self.log, *peer, Some(slot));
             budget.note_positions(grown);
         }
-        Published { seq, subscribers }
+        seq
     }
 
     /// The length of the frame without its length field, if it may be published.

@@ -104,19 +104,14 @@ impl RpcServer {
         Ok(codec::encoded(value, publish).map_err(PublishFailed::Unencodable)??)
     }
 
-    #[inline]
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        if let Some(first) = self.inner.first.get() {
-            match self.publish_in(first, stream, topic, data) {
-                // There may have been a later start.
-                Err(PublishError::Stopped) => {}
-                published => return published,
-            }
+        match self.inner.first.get() {
+            Some(first) => self.publish_in(first, stream, topic, data),
+            None => Err(PublishError::Stopped),
         }
-        let running = self.running().ok_or(PublishError::Stopped)?;
-        self.publish_in(&running, stream, topic, data)
     }
 
+    /// Publishes in this life of the server, or in the one that runs now.
     fn publish_in(
         &self,
         running: &Running,
@@ -124,17 +119,35 @@ impl RpcServer {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        let port = &running.port;
         let bytes = topic.len() + data.len();
         let publish = |server: &mut Server| server.publish_on(stream, topic, data);
-        let (published, flush) = port.command_in_flood(bytes, publish);
-        if flush {
-            port.flush();
+        match running.port.command_in_flood(bytes, publish) {
+            Ok(published) => Ok(published),
+            Err(error) => self.publish_after(running, error, stream, topic, data),
         }
-        if !matches!(published, Err(PublishError::WouldBlock { .. })) || running.driver.is_current() {
-            return published;
+    }
+
+    /// It was refused in this life of the server: what can be done about it.
+    #[cold]
+    fn publish_after(
+        &self,
+        running: &Running,
+        error: PublishError,
+        stream: StreamId,
+        topic: &str,
+        data: &[u8],
+    ) -> Result<Published, PublishError> {
+        match error {
+            PublishError::Stopped => {
+                // There may have been a later start.
+                let later = self.running().ok_or(error)?;
+                self.publish_in(&later, stream, topic, data)
+            }
+            PublishError::WouldBlock { .. } if !running.driver.is_current() => {
+                self.publish_when_there_is_room(running, stream, topic, data)
+            }
+            error => Err(error),
         }
-        self.publish_when_there_is_room(running, stream, topic, data)
     }
 
     /// Waits for those who have not read what would have to make room, and puts out who does not in time.
@@ -160,7 +173,7 @@ impl RpcServer {
                 });
                 let mut is_first = true;
                 let bytes = topic.len() + data.len();
-                let (published, flush) = port.command_in_flood(bytes, |server| {
+                let published = port.command_in_flood(bytes, |server| {
                     match server.publish_waiting(stream, turn, topic, data) {
                         Err(PublishError::WouldBlock { .. }) => {
                             is_first = server.is_first_to_wait(stream, turn);
@@ -169,9 +182,6 @@ impl RpcServer {
                         published => Some(published),
                     }
                 });
-                if flush {
-                    port.flush();
-                }
                 if let Some(published) = published {
                     return published;
                 }

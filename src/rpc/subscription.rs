@@ -177,13 +177,10 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// `None` if none comes in time, or when the subscription has ended.
     ///
     /// What [`Subscription::recv`] and this hand out is one stream: each event comes out of one of them.
+    #[inline]
     pub fn recv_bytes(&mut self, timeout: Duration) -> Option<pattern::Event<'_>> {
-        if self.batch.is_read() {
-            let deadline = self.port.now() + timeout;
-            match self.next_batch(deadline) {
-                Some(true) => {}
-                Some(false) | None => return None,
-            }
+        if self.batch.is_read() && !self.has_next_batch(timeout) {
+            return None;
         }
         let event = self.batch.next()?;
         match &event {
@@ -192,6 +189,13 @@ impl<T: DeserializeOwned> Subscription<T> {
             pattern::Event::Other(kind) => self.reached.note(kind),
         }
         Some(event)
+    }
+
+    /// Fetches what has come, if something does in time.
+    #[cold]
+    fn has_next_batch(&mut self, timeout: Duration) -> bool {
+        let deadline = self.port.now() + timeout;
+        self.next_batch(deadline) == Some(true)
     }
 
     /// Fetches what has come: true if there is something, false if there never will be, `None` if it took too long.
@@ -348,7 +352,8 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.port.lock().machine.is_connected()
     }
 
-    /// It was stopped; events that had come can still be read.
+    /// It was stopped; events that had come can still be read. Takes a lock, which is more than reading an event does: to be
+    /// asked when nothing came.
     pub fn is_over(&self) -> bool {
         self.port.lock().machine.is_stopped()
     }

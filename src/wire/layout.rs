@@ -2,6 +2,7 @@
 
 mod calls;
 
+#[cfg(test)]
 use alloc::vec::Vec;
 
 pub(crate) use calls::RequestParts;
@@ -34,25 +35,35 @@ pub fn publish_frame_len(topic: &str, data: &[u8]) -> u64 {
     LENGTH_BYTES as u64 + 1 + 8 + varint + topic_len + data.len() as u64
 }
 
-/// Appends a whole Publish frame of this topic and data, as [`Frame::encode`](super::Frame::encode) does, without asking
-/// the codec: it is the frame that is written by the million. The topic is within its limit, and the frame's length was
-/// compared with its own.
+/// Writes a whole Publish frame of this topic and data over `out`, as [`Frame::encode`](super::Frame::encode) does, without
+/// asking the codec: it is the frame that is written by the million. `out` is as long as [`publish_frame_len`] says; the
+/// topic is within its limit, and the frame's length was compared with its own.
 #[inline]
-pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut Vec<u8>) {
-    let total = publish_frame_len(topic, data);
-    let len = u32::try_from(total - LENGTH_BYTES as u64).expect("frames are limited to a u32");
+pub fn put_publish(seq: u64, topic: &str, data: &[u8], out: &mut [u8]) {
+    let len = u32::try_from(out.len() - LENGTH_BYTES).expect("frames are limited to a u32");
     let topic_len = u8::try_from(topic.len()).expect("a topic within its limit");
-    let mut head = [0; LENGTH_BYTES + 1 + 8 + 1];
+    let (head, mut rest) =
+        out.split_first_chunk_mut::<{ LENGTH_BYTES + 1 + 8 + 1 }>().expect("no frame is shorter");
     head[..4].copy_from_slice(&len.to_le_bytes());
     head[4] = Kind::Publish as u8;
     head[5..13].copy_from_slice(&seq.to_le_bytes());
     head[13] = topic_len;
-    out.extend_from_slice(&head);
     if topic_len >= 0x80 {
-        out.push(1);
+        rest[0] = 1;
+        rest = &mut rest[1..];
     }
-    out.extend_from_slice(topic.as_bytes());
-    out.extend_from_slice(data);
+    let (topic_out, data_out) = rest.split_at_mut(topic.len());
+    topic_out.copy_from_slice(topic.as_bytes());
+    data_out.copy_from_slice(data);
+}
+
+/// The whole Publish frame of this topic and data.
+#[cfg(test)]
+pub fn publish_frame(seq: u64, topic: &str, data: &[u8]) -> Vec<u8> {
+    let len = usize::try_from(publish_frame_len(topic, data)).expect("it fits into memory");
+    let mut frame = alloc::vec![0x5a; len];
+    put_publish(seq, topic, data, &mut frame);
+    frame
 }
 
 /// What the header of a Publish frame holds, if it is written in the shortest way: the number, the topic's bytes and the
@@ -106,8 +117,7 @@ mod tests {
             let publish = Frame::Publish { header: Publish { seq: u64::MAX, topic: &topic }, data: b"data" };
             publish.encode(u32::MAX, &mut bytes).unwrap();
             assert_eq!(publish_frame_len(&topic, b"data"), bytes.len() as u64);
-            let mut quick = Vec::new();
-            put_publish(u64::MAX, &topic, b"data", &mut quick);
+            let quick = publish_frame(u64::MAX, &topic, b"data");
             assert_eq!(quick, bytes, "the short cut writes what the codec writes");
             let split = split_publish(&bytes[LENGTH_BYTES + 1..]);
             assert_eq!(split, Some((u64::MAX, topic.as_bytes(), &b"data"[..])));
@@ -117,8 +127,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_publication_within_its_limits_is_taken_off_the_front() {
-        let mut bytes = Vec::new();
-        put_publish(7, "tick.a", b"data", &mut bytes);
+        let mut bytes = publish_frame(7, "tick.a", b"data");
         let len = u32::try_from(bytes.len() - LENGTH_BYTES).unwrap();
         let whole = bytes.clone();
         bytes.extend_from_slice(b"rest");
@@ -129,8 +138,7 @@ mod tests {
         let mut other = whole.clone();
         other[LENGTH_BYTES] = Kind::Last as u8;
         assert_eq!(split_whole_publish(&other, len), None, "another kind");
-        let mut long = Vec::new();
-        put_publish(7, &"t".repeat(255), b"", &mut long);
+        let mut long = publish_frame(7, &"t".repeat(255), b"");
         long[LENGTH_BYTES + 9] |= 0x7f;
         long[LENGTH_BYTES + 10] = 2;
         assert_eq!(split_whole_publish(&long, u32::MAX), None, "a name that is too long, or not there");

@@ -295,6 +295,12 @@ fn shrink<T>(items: &mut Vec<T>) {
 /// As `starts_with`, for beginnings of a few bytes, where a call costs more than they do.
 #[inline]
 fn begins_with(text: &[u8], beginning: &[u8]) -> bool {
+    let (text, beginning) = match (text.split_first_chunk::<8>(), beginning.split_first_chunk::<8>()) {
+        // One compare tells most of the longer ones apart.
+        (Some((one, _)), Some((other, _))) if one != other => return false,
+        (Some((_, text)), Some((_, beginning))) => (text, beginning),
+        _ => (text, beginning),
+    };
     text.len() >= beginning.len() && iter::zip(text, beginning).all(|(a, b)| a == b)
 }
 

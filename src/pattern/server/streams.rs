@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::super::log::Slot;
 use super::super::publisher::{
-    Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId,
+    Blocked, Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId,
     StreamOptions, Turn,
 };
 use super::super::ConnId;
@@ -135,7 +135,7 @@ impl Server {
     /// The topic or the data is too long, there is no such stream, the server is stopping, or the stream's policy is to
     /// block and connected subscribers have not read what would have to make room for it and for the publication that has
     /// waited longest: then it may [wait](Server::wait_for_room). No sequence number was used.
-    #[inline]
+    #[inline(always)] // Else the result is copied over memory, and the release of the lock waits for that.
     pub fn publish_on(
         &mut self,
         stream: StreamId,
@@ -159,7 +159,7 @@ impl Server {
     ) -> Result<Turn, PublishError> {
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
-        Ok(publisher.begin_wait(&prepared))
+        Ok(publisher.begin_wait(prepared))
     }
 
     /// Publishes what has waited, see [`Server::publish_on`]. It goes on waiting, until [`Server::end_wait`].
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// Publishes what comes now, or what has waited.
-    #[inline]
+    #[inline(always)] // As above.
     fn publish_as(
         &mut self,
         stream: StreamId,
@@ -190,9 +190,13 @@ impl Server {
         }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
-        match publisher.pass_over(&prepared) {
-            Some(published) => Ok(published),
+        let seq = match publisher.pass_over(prepared) {
+            Some(seq) => Ok(seq),
             None => self.publish_prepared(stream, turn, prepared, topic, data),
+        };
+        match seq {
+            Ok(seq) => Ok(Published { seq, subscribers: prepared.subscribers }),
+            Err(Blocked { subscribers }) => Err(PublishError::WouldBlock { subscribers }),
         }
     }
 
@@ -208,7 +212,7 @@ impl Server {
         self.streams.get(stream).is_none_or(|publisher| publisher.is_first(turn))
     }
 
-    /// The same, once it is known whom it is for, or that it is to be kept.
+    /// The same, once it is known whom it is for, or that it is to be kept. Returns its number.
     fn publish_prepared(
         &mut self,
         stream: StreamId,
@@ -216,22 +220,19 @@ impl Server {
         prepared: Prepared,
         topic: &str,
         data: &[u8],
-    ) -> Result<Published, PublishError> {
-        let mut publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
+    ) -> Result<u64, Blocked> {
+        let mut publisher = self.streams.get_mut(stream).expect("it was prepared by this stream");
         if publisher.policy() == SlowPolicy::Block {
-            let first = publisher.first_after(&prepared, turn);
+            let first = publisher.first_after(prepared, turn);
             if first.is_some() || self.budget.is_over() {
-                let slow = self.slow(stream, first).len();
-                publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
-                if slow > 0 {
-                    return Err(publisher.note_blocked(slow));
-                }
+                self.find_room(stream, first)?;
+                publisher = self.streams.get_mut(stream).expect("a stream stays");
             }
         }
         let longest = publisher.longest();
         let (peers, records, actions) = (&mut self.peers, &mut self.records, &mut self.actions);
         let scarce = self.budget.is_scarce();
-        let published = publisher.publish(&mut self.budget, prepared, topic, data, |log, slot, place| {
+        let seq = publisher.publish(&mut self.budget, prepared, topic, data, |log, slot, place| {
             let Some((_, record)) = records.in_slot(slot) else { return 0 };
             let conn = record.conn;
             let Some(follower) = record.follower() else { return 0 };
@@ -254,7 +255,17 @@ impl Server {
         if self.budget.is_over() {
             self.shed_positions();
         }
-        Ok(published)
+        Ok(seq)
+    }
+
+    /// Whether nobody who is slow withholds room in the log, or memory for places; else the publication is refused.
+    #[cold]
+    fn find_room(&mut self, stream: StreamId, first: Option<Slot>) -> Result<(), Blocked> {
+        let slow = self.slow(stream, first).len();
+        match self.streams.get_mut(stream) {
+            Some(publisher) if slow > 0 => Err(publisher.note_blocked(slow)),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the connections of those for whom this publication has waited long enough; then it finds room. They may
@@ -275,7 +286,7 @@ impl Server {
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
         // Nobody is blamed for room that others wait for.
-        let first = publisher.first_after(&prepared, publisher.first_turn());
+        let first = publisher.first_after(prepared, publisher.first_turn());
         let slow = self.slow(stream, first);
         for conn in &slow {
             let Some(peer) = self.peers.get_mut(*conn) else { continue };
@@ -295,7 +306,7 @@ impl Server {
         let Some(publisher) = self.streams.get_mut(stream).filter(|_| !self.stopping) else { return true };
         let Ok(prepared) = publisher.prepare(topic, data) else { return true };
         let oldest = publisher.log().first_slot() + publisher.log().len_messages() as u64 / ROOM_PART;
-        let first = publisher.first_after(&prepared, Some(turn)).map_or(oldest, |first| first.max(oldest));
+        let first = publisher.first_after(prepared, Some(turn)).map_or(oldest, |first| first.max(oldest));
         self.slow(stream, Some(first)).is_empty()
     }
 

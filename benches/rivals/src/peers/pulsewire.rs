@@ -195,13 +195,18 @@ fn give_to_callback<S: Sink>(client: &RpcClient, prefix: &str, sink: S, ended: S
 }
 
 fn receive_one<S: Sink>(mut subscription: Subscription<()>, mut sink: S) -> Result<S> {
-    while !subscription.is_over() {
-        let Some(event) = subscription.recv_bytes(WAIT) else { continue };
+    loop {
+        let Some(event) = subscription.recv_bytes(WAIT) else {
+            // Asked only where nothing came: it takes a lock.
+            match subscription.is_over() {
+                true => return Err("the subscription ended".into()),
+                false => continue,
+            }
+        };
         if take(event, &mut sink).is_break() {
             return Ok(sink);
         }
     }
-    Err("the subscription ended".into())
 }
 
 fn take<S: Sink>(event: Event<'_>, sink: &mut S) -> ControlFlow<()> {
