@@ -29,6 +29,17 @@ struct Control {
 }
 
 impl Control {
+    /// Does what was said since the last time. `last`: when the thread ends at the latest.
+    fn heed(&self, driver: &mut Driver, shared: &Shared, last: &mut Instant) {
+        if self.stop_listening.swap(false, Ordering::SeqCst) {
+            driver.stop_listening();
+            self.go_deaf();
+        }
+        if self.finish.load(Ordering::SeqCst) {
+            *last = (*last).min(shared.clock.now() + LAST_WAIT);
+        }
+    }
+
     fn go_deaf(&self) {
         *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
@@ -92,6 +103,9 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
         shared.lead.await_leisure(&shared.clock);
         let mut driver = lead::lock(driver);
         let turn = shared.lead.begin_care();
+        // Before the turn: the wake-up that came with what was said may have ended somebody else's. What is said from here on
+        // ends this one.
+        control.heed(&mut driver, shared, &mut last);
         if turn.is_some() {
             let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
             if let Err(error) = driver.turn(wait) {
@@ -99,25 +113,44 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
                 shared.lead.end_care(turn, &shared.clock);
                 return;
             }
+            control.heed(&mut driver, shared, &mut last);
         }
-        if control.stop_listening.swap(false, Ordering::SeqCst) {
-            driver.stop_listening();
-            control.go_deaf();
-        }
-        if control.finish.load(Ordering::SeqCst) {
-            last = last.min(shared.clock.now() + LAST_WAIT);
-            if driver.is_over() || shared.clock.now() >= last {
-                shared.lead.end_care(turn, &shared.clock);
-                return;
-            }
-        }
+        let is_over = last != Instant::NEVER && (driver.is_over() || shared.clock.now() >= last);
         drop(driver);
         shared.lead.end_care(turn, &shared.clock);
+        if is_over {
+            return;
+        }
     }
 }
 
 impl Drop for DriverThread {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Keepalive;
+    use super::*;
+    use crate::pattern::Limits;
+
+    #[test]
+    fn what_was_said_is_done_also_if_the_wake_up_has_ended_another_thread_s_turn() {
+        let mut driver = Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle");
+        let (shared, control) = (Arc::clone(driver.shared()), Control::default());
+        control.stop_listening.store(true, Ordering::SeqCst);
+        control.finish.store(true, Ordering::SeqCst);
+        shared.lead.call_caretaker(&shared);
+        // Somebody who led until now, and leaves because the caretaker was called.
+        driver.turn(Some(Duration::ZERO)).expect("a turn");
+        let driver = Arc::new(Mutex::new(driver));
+        let (ended, thread) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            take_care(&driver, &shared, &control);
+            let _ = ended.send(*control.deaf.lock().unwrap_or_else(PoisonError::into_inner));
+        });
+        assert_eq!(thread.recv_timeout(Duration::from_secs(30)), Ok(true));
     }
 }
