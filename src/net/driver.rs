@@ -5,6 +5,7 @@
 //! who had no turn, comes first in the next one, which then does not wait.
 
 mod accept;
+mod courtesy;
 mod patience;
 mod reading;
 mod ready;
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::string::String;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::vec::Vec;
 
 use mio::net::TcpStream;
@@ -33,6 +35,7 @@ use super::{Address, Conns};
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
 use accept::Listener;
+use courtesy::Courtesy;
 use patience::Patience;
 use ready::Ready;
 pub(crate) use shared::{Command, Shared};
@@ -61,6 +64,7 @@ pub(crate) struct Driver {
     next_query: u64,
     keepalive: Keepalive,
     patience: Patience,
+    courtesy: Courtesy,
 }
 
 struct Slot {
@@ -118,6 +122,7 @@ impl Driver {
             next_query: 0,
             keepalive,
             patience: Patience::new(limits.polling),
+            courtesy: Courtesy::default(),
         })
     }
 
@@ -178,6 +183,11 @@ impl Driver {
 
     /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.turn_for(None, timeout)
+    }
+
+    /// The same by a thread that waits for something of its own, if there is one: it makes way for others now and then.
+    pub(crate) fn turn_for(&mut self, waiter: Option<ThreadId>, timeout: Option<Duration>) -> io::Result<()> {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
@@ -189,8 +199,9 @@ impl Driver {
         self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
         self.wait(now, wait)?;
         self.shared.get_up();
+        let clock = self.shared.clock;
+        let now = self.courtesy.pay(waiter, now, || clock.now(), std::thread::yield_now);
         self.take_mail();
-        let now = self.shared.clock.now();
         self.sort_events(now);
         self.accept(now);
         self.read(now);
@@ -209,6 +220,12 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// For whom it was turned last, if for somebody who waited for something of its own.
+    #[cfg(test)]
+    pub(crate) fn last_waiter(&self) -> Option<ThreadId> {
+        self.courtesy.waiter()
     }
 
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.

@@ -187,6 +187,7 @@ impl Lead {
         deadline: Instant,
         look: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
+        let waiter = (role == Leader::Waiter).then(|| thread::current().id());
         loop {
             if let Some(found) = look() {
                 return Some(found);
@@ -195,7 +196,7 @@ impl Lead {
                 return None;
             }
             let left = deadline.saturating_since(shared.clock.now());
-            if driver.turn(Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
+            if driver.turn_for(waiter, Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
                 // The caretaker meets the same, says so, and ends.
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;

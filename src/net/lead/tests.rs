@@ -128,3 +128,20 @@ fn all_who_wait_lead_before_an_attendant_does() {
     let led: Vec<_> = places.into_iter().map(|place| place.join().unwrap()).collect();
     assert_eq!(led, [Some(3), Some(2)], "the attendant is last");
 }
+
+#[test]
+fn a_waiter_turns_the_driver_for_itself_and_an_attendant_for_everybody() {
+    let (driver, shared) = shared();
+    let me = thread::current().id();
+    for (role, waiter) in [(Leader::Waiter, Some(me)), (Leader::Attendant, None)] {
+        // A turn ends at once, and the look after it finds something.
+        shared.wake_for_certain();
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            (looks > 2).then_some(())
+        };
+        assert!(shared.lead.wait_as(role, &shared, shared.clock.now() + LONG, look).is_some());
+        assert_eq!(driver.lock().unwrap().last_waiter(), waiter);
+    }
+}
