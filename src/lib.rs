@@ -60,8 +60,8 @@
 //! They are named `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread, and while it
 //! waits it turns the client's driver itself, reading for everybody, so that an answer wakes one thread and not two; the
 //! driver's own thread is the caretaker that does so while nobody waits. Before a thread sleeps it polls for a short
-//! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)). A waiter that always finds
-//! something, and so never sleeps, yields its core every 100 us, so that other threads of its program on the same core do not
+//! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)). A caller that always finds
+//! answers, and so never sleeps, yields its core every 100 us, so that other threads of its program on the same core do not
 //! wait for the end of its time slice.
 //!
 //! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row

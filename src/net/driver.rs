@@ -186,8 +186,8 @@ impl Driver {
         self.turn_for(None, timeout)
     }
 
-    /// The same by a thread that waits for something of its own, if there is one: it makes way for others now and then.
-    pub(crate) fn turn_for(&mut self, waiter: Option<ThreadId>, timeout: Option<Duration>) -> io::Result<()> {
+    /// The same by a thread that waits for an answer, if there is one: it makes way for others now and then.
+    pub(crate) fn turn_for(&mut self, caller: Option<ThreadId>, timeout: Option<Duration>) -> io::Result<()> {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
@@ -200,7 +200,7 @@ impl Driver {
         self.wait(now, wait)?;
         self.shared.get_up();
         let clock = self.shared.clock;
-        let now = self.courtesy.pay(waiter, now, || clock.now(), std::thread::yield_now);
+        let now = self.courtesy.pay(caller, now, || clock.now(), std::thread::yield_now);
         self.take_mail();
         self.sort_events(now);
         self.accept(now);
@@ -222,10 +222,10 @@ impl Driver {
         Ok(())
     }
 
-    /// For whom it was turned last, if for somebody who waited for something of its own.
+    /// Who turned it last, if it was for an answer.
     #[cfg(test)]
-    pub(crate) fn last_waiter(&self) -> Option<ThreadId> {
-        self.courtesy.waiter()
+    pub(crate) fn last_caller(&self) -> Option<ThreadId> {
+        self.courtesy.caller()
     }
 
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately.

@@ -276,7 +276,7 @@ impl<H: Handler> Port<H> {
         deadline: Instant,
         mut look: impl FnMut(&mut H::Machine) -> Option<T>,
     ) -> Option<T> {
-        self.wait_for(deadline, || {
+        self.shared.lead.wait(&self.shared, deadline, || {
             let mut state = self.lock();
             let found = look(&mut state.machine);
             if found.is_some() {
@@ -289,9 +289,9 @@ impl<H: Handler> Port<H> {
         })
     }
 
-    /// Waits until `look` finds something or the time is over; `look` arranges for this thread to be unparked.
+    /// Waits until `look` finds an answer or the time is over; `look` arranges for this thread to be unparked.
     pub(crate) fn wait_for<T>(&self, deadline: Instant, look: impl FnMut() -> Option<T>) -> Option<T> {
-        self.shared.lead.wait(&self.shared, deadline, look)
+        self.shared.lead.wait_for_answer(&self.shared, deadline, look)
     }
 
     /// Sorts what the machine wants into what anybody can do and what only the driver can, and does what it has to

@@ -4,40 +4,41 @@ use std::thread::ThreadId;
 
 use crate::time::{Duration, Instant};
 
-/// Decides when a waiter that never sleeps yields its core once.
+/// Decides when a caller that never sleeps yields its core once.
 ///
 /// A thread with many calls under way finds more answers each time that it looks. So it neither polls nor sleeps, and whoever
 /// shares its core waits until the kernel's scheduler takes the core from it: up to several milliseconds, while its own answer
 /// would be there in 30 us. Where nobody else is to run, a yield costs a system call. Where somebody keeps the core for
 /// long, it is kept as long afterwards before the next yield, so that whoever makes way still has half of it.
 ///
-/// Only threads that wait for something of their own make way. A thread that turns the driver for everybody, as a
-/// server's does, works for those it would make way for: with both sides on one core that made their calls slower.
+/// Nobody but callers makes way. A thread that turns the driver for everybody, as a server's does, works for those it would
+/// make way for: with both sides on one core that made their calls slower. And who reads a flood of publications beside its
+/// publisher, on one core, reads less at a time.
 #[derive(Debug, Default)]
 pub(super) struct Courtesy {
-    /// Who has turned the driver last, if it waited for something of its own. Waiters that take turns have slept in between.
-    waiter: Option<ThreadId>,
+    /// Who has turned the driver last, if it was for an answer. Callers that take turns have slept in between.
+    caller: Option<ThreadId>,
     /// Before this it owes nothing.
     until: Instant,
 }
 
-/// A waiter has its core for so long: what the slowest of its neighbours' calls take longer, and a few looks for itself.
+/// A caller has its core for so long: what the slowest of its neighbours' calls take longer, and a few looks for itself.
 const PACE: Duration = Duration::from_micros(100);
 /// A look that found something at once takes less. After more the thread has slept, or others have had the core already.
 const LOOK: Duration = Duration::from_micros(10);
 
 impl Courtesy {
-    /// A wait that began then has ended; `None` has waited for nothing of its own. Lets others have the core if that is
+    /// A wait that began then has ended; `None` has waited for no answer. Lets others have the core if that is
     /// owed to them, and says what time it is by then.
     pub(super) fn pay(
         &mut self,
-        waiter: Option<ThreadId>,
+        caller: Option<ThreadId>,
         begun: Instant,
         now: impl Fn() -> Instant,
         yield_core: impl FnOnce(),
     ) -> Instant {
         let ended = now();
-        if !self.is_owed(waiter, begun, ended) {
+        if !self.is_owed(caller, begun, ended) {
             return ended;
         }
         yield_core();
@@ -46,29 +47,29 @@ impl Courtesy {
         back
     }
 
-    fn is_owed(&mut self, waiter: Option<ThreadId>, begun: Instant, ended: Instant) -> bool {
+    fn is_owed(&mut self, caller: Option<ThreadId>, begun: Instant, ended: Instant) -> bool {
         let has_slept = ended.saturating_since(begun) >= LOOK;
-        if has_slept || waiter != self.waiter {
-            *self = Courtesy { waiter, until: ended + PACE };
+        if has_slept || caller != self.caller {
+            *self = Courtesy { caller, until: ended + PACE };
         }
-        waiter.is_some() && ended >= self.until
+        caller.is_some() && ended >= self.until
     }
 
     /// This thread is to make way as soon as it finds something at once.
     #[cfg(test)]
-    pub(super) fn owed_by(waiter: ThreadId) -> Self {
-        Courtesy { waiter: Some(waiter), until: Instant::ZERO }
+    pub(super) fn owed_by(caller: ThreadId) -> Self {
+        Courtesy { caller: Some(caller), until: Instant::ZERO }
     }
 
-    /// Whoever turned the driver last, if it waited for something of its own.
+    /// Who turned the driver last, if it was for an answer.
     #[cfg(test)]
-    pub(super) fn waiter(&self) -> Option<ThreadId> {
-        self.waiter
+    pub(super) fn caller(&self) -> Option<ThreadId> {
+        self.caller
     }
 
     #[cfg(test)]
-    pub(super) fn is_owed_by(&self, waiter: ThreadId) -> bool {
-        self.waiter == Some(waiter) && self.until == Instant::ZERO
+    pub(super) fn is_owed_by(&self, caller: ThreadId) -> bool {
+        self.caller == Some(caller) && self.until == Instant::ZERO
     }
 }
 
@@ -93,12 +94,12 @@ mod tests {
 
     impl Turns {
         /// A wait of so many microseconds, and then work until 25 have passed since it began.
-        fn wait(&mut self, waiter: Option<ThreadId>, micros: u64) {
+        fn wait(&mut self, caller: Option<ThreadId>, micros: u64) {
             let Turns { courtesy, micros: clock, away, yields } = self;
             let begun = clock.get();
             clock.set(begun + micros);
             let now = || Instant::from_micros(clock.get());
-            let back = courtesy.pay(waiter, Instant::from_micros(begun), now, || {
+            let back = courtesy.pay(caller, Instant::from_micros(begun), now, || {
                 yields.push(clock.get());
                 clock.set(clock.get() + *away);
             });
@@ -107,9 +108,9 @@ mod tests {
         }
 
         /// Finds something at once each time, until then.
-        fn find_at_once_until(&mut self, waiter: Option<ThreadId>, until: u64) {
+        fn find_at_once_until(&mut self, caller: Option<ThreadId>, until: u64) {
             while self.micros.get() < until {
-                self.wait(waiter, 1);
+                self.wait(caller, 1);
             }
         }
     }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_that_take_turns_and_those_who_wait_for_nothing_of_their_own_owe_nothing() {
+    fn callers_that_take_turns_and_those_who_wait_for_no_answer_owe_nothing() {
         let mut turns = Turns::default();
         let other = thread::spawn(|| thread::current().id()).join().ok();
         while turns.micros.get() < 100_000 {

@@ -92,14 +92,14 @@ fn everybody_is_read_a_little_before_a_timer_may_fire() {
 }
 
 #[test]
-fn a_turn_for_a_waiter_pays_what_it_owes_to_its_neighbours_and_others_owe_nothing() {
+fn a_turn_for_an_answer_pays_what_is_owed_to_others_and_another_turn_owes_nothing() {
     let me = std::thread::current().id();
     let mut driver = Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle");
-    for waiter in [Some(me), None] {
+    for caller in [Some(me), None] {
         driver.courtesy = Courtesy::owed_by(me);
         // It finds something at once.
         driver.shared.wake_for_certain();
-        driver.turn_for(waiter, None).expect("a turn");
+        driver.turn_for(caller, None).expect("a turn");
         assert!(!driver.courtesy.is_owed_by(me));
     }
 }

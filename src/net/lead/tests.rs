@@ -130,10 +130,10 @@ fn all_who_wait_lead_before_an_attendant_does() {
 }
 
 #[test]
-fn a_waiter_turns_the_driver_for_itself_and_an_attendant_for_everybody() {
+fn whoever_waits_for_an_answer_makes_way_and_nobody_else_does() {
     let (driver, shared) = shared();
     let me = thread::current().id();
-    for (role, waiter) in [(Leader::Waiter, Some(me)), (Leader::Attendant, None)] {
+    for (role, caller) in [(Leader::Caller, Some(me)), (Leader::Waiter, None), (Leader::Attendant, None)] {
         // A turn ends at once, and the look after it finds something.
         shared.wake_for_certain();
         let mut looks = 0;
@@ -142,6 +142,6 @@ fn a_waiter_turns_the_driver_for_itself_and_an_attendant_for_everybody() {
             (looks > 2).then_some(())
         };
         assert!(shared.lead.wait_as(role, &shared, shared.clock.now() + LONG, look).is_some());
-        assert_eq!(driver.lock().unwrap().last_waiter(), waiter);
+        assert_eq!(driver.lock().unwrap().last_caller(), caller);
     }
 }
