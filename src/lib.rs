@@ -60,14 +60,16 @@
 //! They are named `pulsewire-...`. The bare sockets of [`net`] have none. A caller writes its request from its own thread, and while it
 //! waits it turns the client's driver itself, reading for everybody, so that an answer wakes one thread and not two; the
 //! driver's own thread is the caretaker that does so while nobody waits. Before a thread sleeps it polls for a short
-//! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)).
+//! while, if its recent waits were short ([`Limits::polling`](Limits#structfield.polling)). A caller that always finds
+//! answers, and so never sleeps, yields its core every 100 us, so that other threads of its program on the same core do not
+//! wait for the end of its time slice.
 //!
 //! While one thread is in a system call others append, so batches come from load: a lone publication and a few in a row
 //! (the dearer each, the fewer) are written at once, a flood is gathered for 50 us, or as long as the last write to all took (a millisecond at most), or a chunk of 64 KiB,
 //! and its last ones for at most a millisecond or two.
 //! Calls begun without waiting for them, within 20 us of the last write of such calls or of several answers that came together, are
-//! written together: when there are 32, when one of them is waited for or dropped, with the first one begun later than
-//! that, or after half a millisecond.
+//! written together: when there are 64, when one of them is waited for or dropped, with one begun later than that (every
+//! eighth looks at the clock), or after half a millisecond.
 //!
 //! No machine's lock is held across a system call, and no code of the user's runs under one: functions, callbacks,
 //! `Serialize`. Who turns a driver holds that driver meanwhile, system calls and log lines included; it keeps nobody from

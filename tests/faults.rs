@@ -448,6 +448,8 @@ fn both_ends_can_be_stopped_twice_and_started_again() {
     let mut epochs = Vec::new();
     for _ in 0..5 {
         assert_eq!(call_until_answered(&client, (1, 2)), 3);
+        // Not what an earlier life would say.
+        assert_eq!(client.call_with(ADD, &(1, 2), CallOptions::new().fail_fast()), Ok(3));
         let mut all = client.subscribe_and_wait("", LONG).unwrap().expect("subscribed");
         server.publish("a", &7u8).unwrap();
         assert_eq!(next_message::<u8>(&mut all), 7);

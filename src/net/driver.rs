@@ -5,6 +5,7 @@
 //! who had no turn, comes first in the next one, which then does not wait.
 
 mod accept;
+mod courtesy;
 mod patience;
 mod reading;
 mod ready;
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::string::String;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::vec::Vec;
 
 use mio::net::TcpStream;
@@ -33,6 +35,7 @@ use super::{Address, Conns};
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
 use accept::Listener;
+use courtesy::Courtesy;
 use patience::Patience;
 use ready::Ready;
 pub(crate) use shared::{Command, Shared};
@@ -61,6 +64,7 @@ pub(crate) struct Driver {
     next_query: u64,
     keepalive: Keepalive,
     patience: Patience,
+    courtesy: Courtesy,
     /// When the clock was last looked at.
     looked_at: Instant,
 }
@@ -120,6 +124,7 @@ impl Driver {
             next_query: 0,
             keepalive,
             patience: Patience::new(limits.polling),
+            courtesy: Courtesy::default(),
             looked_at: Instant::ZERO,
         })
     }
@@ -193,11 +198,17 @@ impl Driver {
     /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let now = self.look();
-        self.turn_at(now, timeout)
+        self.turn_for(None, now, timeout)
     }
 
-    /// The same for who has just looked at the clock.
-    pub(super) fn turn_at(&mut self, now: Instant, timeout: Option<Duration>) -> io::Result<()> {
+    /// The same for who has just looked at the clock: by a thread that waits for an answer, if there is one, which makes way
+    /// for others now and then.
+    pub(super) fn turn_for(
+        &mut self,
+        caller: Option<ThreadId>,
+        now: Instant,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
@@ -206,8 +217,10 @@ impl Driver {
         self.do_deferred();
         let wait = self.how_long(now, timeout);
         self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
-        let now = self.wait(now, wait)?;
+        let ended = self.wait(now, wait)?;
         self.shared.get_up();
+        let clock = self.shared.clock;
+        let now = self.courtesy.pay(caller, now, ended, || clock.now(), std::thread::yield_now);
         self.take_mail();
         self.sort_events(now);
         self.accept(now);
@@ -227,6 +240,12 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Who turned it last, if it was for an answer.
+    #[cfg(test)]
+    pub(crate) fn last_caller(&self) -> Option<ThreadId> {
+        self.courtesy.caller()
     }
 
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately. Says when that is over.

@@ -80,6 +80,8 @@ enum Leader {
     Caretaker,
     /// Waits for something of its own.
     Waiter,
+    /// Likewise, for the answer to a call.
+    Caller,
     /// Waits for whatever comes.
     Attendant,
 }
@@ -114,6 +116,17 @@ impl Lead {
         look: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         self.wait_as(Leader::Waiter, shared, deadline, look)
+    }
+
+    /// The same for the answer to a call. One thread may have many on their way, and find some whenever it looks: it makes
+    /// way for others now and then.
+    pub(crate) fn wait_for_answer<T>(
+        &self,
+        shared: &Shared,
+        deadline: Instant,
+        look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.wait_as(Leader::Caller, shared, deadline, look)
     }
 
     /// The same without an end, for the one thread that runs what the driver brings: it leaves the driver to whoever waits
@@ -187,6 +200,7 @@ impl Lead {
         deadline: Instant,
         look: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
+        let caller = (role == Leader::Caller).then(|| thread::current().id());
         let mut now = Some(led.begun);
         loop {
             if let Some(found) = look() {
@@ -197,7 +211,8 @@ impl Lead {
             }
             let now = now.take().unwrap_or_else(|| led.shared.clock.now());
             let left = deadline.saturating_since(now);
-            if led.driver().turn_at(now, Some(left).filter(|_| deadline != Instant::NEVER)).is_err() {
+            let wait = Some(left).filter(|_| deadline != Instant::NEVER);
+            if led.driver().turn_for(caller, now, wait).is_err() {
                 // The caretaker meets the same, says so, and ends.
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;

@@ -212,23 +212,26 @@ impl<H: Handler> Port<H> {
         // Nothing waits for long to be written.
         let is_recent = !state.backlog.is_empty() && !state.gathered.is_multiple_of(LOOK_AGAIN);
         let coarse = is_recent.then_some(state.looked_at);
+        let mut moment = exact;
         let now = exact.or(coarse).unwrap_or_else(|| self.now());
-        state.looked_at = now;
+        state.looked_at = state.looked_at.max(now);
         let result = command(&mut state.machine, now);
         state.gathered = state.gathered.saturating_add(1);
         state.has_begun |= pace != Pace::AtOnce;
         let burst = state.gathered < MOST_GATHERED && now.saturating_since(state.busy_at) < BURST;
         if pace != Pace::AtOnce && burst {
-            // What it has to say is said, and its timers are looked at, when it is written, which is before long.
+            // What it has to say is said, and its timers are looked at, when it is written, which is before long, or in the
+            // driver's next turn.
             self.take_actions(&mut state);
             drop(state);
-        } else {
-            self.settle(state);
+        } else if self.settle(state) {
+            // That may have taken its time.
+            moment = None;
         }
         match pace {
-            Pace::AtOnce => self.flush_at(Some(now)),
+            Pace::AtOnce => self.flush_at(moment),
             Pace::Burst { .. } if !burst => {
-                self.flush_at(exact.map(|_| now));
+                self.flush_at(moment);
                 // Its answer may come while nobody looks.
                 self.shared.lead.come_before_long();
             }
@@ -319,7 +322,7 @@ impl<H: Handler> Port<H> {
         deadline: Instant,
         mut look: impl FnMut(&mut H::Machine) -> Option<T>,
     ) -> Option<T> {
-        self.wait_for(deadline, || {
+        self.shared.lead.wait(&self.shared, deadline, || {
             let mut state = self.lock();
             let found = look(&mut state.machine);
             if found.is_some() {
@@ -332,26 +335,26 @@ impl<H: Handler> Port<H> {
         })
     }
 
-    /// Waits until `look` finds something or the time is over; `look` arranges for this thread to be unparked.
+    /// Waits until `look` finds an answer or the time is over; `look` arranges for this thread to be unparked.
     pub(crate) fn wait_for<T>(&self, deadline: Instant, look: impl FnMut() -> Option<T>) -> Option<T> {
-        self.shared.lead.wait(&self.shared, deadline, look)
+        self.shared.lead.wait_for_answer(&self.shared, deadline, look)
     }
 
     /// Sorts what the machine wants into what anybody can do and what only the driver can, and does what it has to
-    /// say. Releases the lock.
-    fn settle(self: &Arc<Self>, mut state: Guard<'_, H>) {
+    /// say. Releases the lock. True: it had something to say.
+    fn settle(self: &Arc<Self>, mut state: Guard<'_, H>) -> bool {
         self.sort_actions(&mut state);
-        self.tell(state);
+        self.tell(state)
     }
 
-    /// Does what the machine has to say. Releases the lock.
-    fn tell(self: &Arc<Self>, mut state: Guard<'_, H>) {
+    /// Does what the machine has to say. Releases the lock. True: there was something.
+    fn tell(self: &Arc<Self>, mut state: Guard<'_, H>) -> bool {
         let mut jobs = core::mem::take(&mut state.jobs);
         self.handler.collect(&mut state.machine, &mut jobs);
         state.wake_watchers();
         if jobs.is_empty() {
             state.jobs = jobs;
-            return;
+            return false;
         }
         if jobs.len() > 1 {
             state.busy_at = self.now();
@@ -361,6 +364,7 @@ impl<H: Handler> Port<H> {
         if jobs.capacity() <= KEPT_JOBS {
             self.lock().jobs = jobs;
         }
+        true
     }
 
     /// Sorts what the machine wants. False if it is for the driver, which has been woken.

@@ -12,6 +12,8 @@
 //! has not settled count against the bounds; when they are full, new calls are refused and none is evicted.
 
 mod names;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -167,7 +169,7 @@ pub(crate) struct Replier {
     queued_limit: u64,
     refusals_limit: u64,
     results_limit: u64,
-    /// Bytes of memory of all tables, and above which they let go of what they do not need.
+    /// Bytes of memory of all tables beyond what each may have, and above which they let go of what they do not need.
     tables: u64,
     tables_limit: u64,
     /// As many calls wait to be looked at as may.
@@ -180,9 +182,12 @@ pub(crate) struct Replier {
 
 impl CallTable {
     /// What a table takes that has no entry: itself, a few places, and the list of answers to be written.
-    pub(super) const FIXED_BYTES: usize = size_of::<Self>()
-        + Ascending::<Entry>::most_places(0) * Ascending::<Entry>::PLACE_BYTES
-        + (2 * TO_WRITE_SLACK + 4 * MOST_TURNED_AWAY) * size_of::<u64>();
+    pub(super) const FIXED_BYTES: usize =
+        size_of::<Self>() + Self::FEW_BYTES + 4 * MOST_TURNED_AWAY * size_of::<u64>();
+
+    /// Memory for a few entries and their answers.
+    const FEW_BYTES: usize = Ascending::<Entry>::most_places(0) * Ascending::<Entry>::PLACE_BYTES
+        + 2 * TO_WRITE_SLACK * size_of::<u64>();
 
     /// The table of a session that has just begun.
     pub(crate) fn new() -> Self {
@@ -204,10 +209,10 @@ impl CallTable {
         self.entries.is_empty()
     }
 
-    /// Bytes of memory that it holds for entries.
+    /// Bytes of memory that it holds for entries, beyond what any table may.
     fn memory(&self) -> u32 {
         let bytes = self.entries.memory() + self.to_write.capacity() * size_of::<u64>();
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+        u32::try_from(bytes.saturating_sub(Self::FEW_BYTES)).unwrap_or(u32::MAX)
     }
 
     /// So many answers of requests without an entry wait to be written that no more is read meanwhile.
@@ -327,6 +332,7 @@ impl Replier {
             self.stats.result_bytes += frame.len() as u64;
         }
         table.to_write.push_back(id);
+        self.count(table);
     }
 
     /// The session has another connection: what was on its way on the old one is written when the client asks again.
@@ -457,6 +463,7 @@ impl Replier {
         entry.state = State::Done { written: false };
         self.stats.result_bytes += entry.bytes.len() as u64;
         table.to_write.push_back(id);
+        self.count(table);
     }
 
     /// The frame of an answer; if there is no room for it, one that says so.
@@ -499,7 +506,9 @@ impl Replier {
         if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
             table.to_write.retain(|id| table.entries.contains_key(*id));
         }
-        if self.tables > self.tables_limit {
+        // Half of the room is for those who are not done.
+        let limit = if table.entries.is_empty() { self.tables_limit / 2 } else { self.tables_limit };
+        if table.counted > 0 && self.tables > limit {
             self.shrink(table);
         }
     }

@@ -1,9 +1,8 @@
 //! Calls under way: where their outcomes wait for whoever waits for them.
 
 use core::marker::PhantomData;
-use std::cell::Cell;
 use std::collections::hash_map::{Entry, OccupiedEntry};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 use std::vec::Vec;
@@ -172,14 +171,14 @@ pub(crate) struct RawCall {
     id: u64,
     deadline: Instant,
     /// Its outcome, once somebody has looked for it and it was there.
-    outcome: Cell<Option<Outcome>>,
-    /// Its outcome was taken, and nothing is left to be done for it.
-    is_over: Cell<bool>,
+    outcome: OnceLock<Outcome>,
+    /// It was waited for, and nothing is left to be done for it.
+    is_over: bool,
 }
 
 impl Drop for RawCall {
     fn drop(&mut self) {
-        if !self.is_over.get() {
+        if !self.is_over && self.outcome.get().is_none() {
             self.port.handler.slots.forget(self.id);
             // It may have been one of a burst, and not be written yet.
             self.port.flush();
@@ -189,7 +188,7 @@ impl Drop for RawCall {
 
 impl RawCall {
     pub(crate) fn new(port: Arc<Port<CallHandler>>, id: u64, deadline: Instant) -> Self {
-        RawCall { port, id, deadline, outcome: Cell::new(None), is_over: Cell::new(false) }
+        RawCall { port, id, deadline, outcome: OnceLock::new(), is_over: false }
     }
 
     fn slots(&self) -> &Slots {
@@ -197,18 +196,19 @@ impl RawCall {
     }
 
     fn is_ready(&self) -> bool {
-        if !self.is_over.get() {
-            let outcome = self.slots().take_now(self.id);
-            self.is_over.set(outcome.is_some());
-            self.outcome.set(outcome);
+        if self.outcome.get().is_none() {
+            if let Some(outcome) = self.slots().take_now(self.id) {
+                // There is one for each call, and it is taken once.
+                let _ = self.outcome.set(outcome);
+            }
         }
-        self.is_over.get()
+        self.outcome.get().is_some()
     }
 
-    pub(crate) fn wait(self) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn wait(mut self) -> Result<Vec<u8>, CallError> {
         let outcome = self.outcome.take().or_else(|| self.slots().take(self.id));
         let outcome = outcome.unwrap_or_else(|| self.wait_for_it());
-        self.is_over.set(true);
+        self.is_over = true;
         into_result(outcome)
     }
 
@@ -233,6 +233,12 @@ impl RawCall {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_under_way_may_be_looked_at_and_waited_for_by_any_thread() {
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<PendingCall<core::cell::Cell<u8>>>();
+    }
 
     fn value(id: u64) -> Done {
         Done { id, outcome: Outcome::Value(id.to_le_bytes().into()) }

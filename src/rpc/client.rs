@@ -6,7 +6,7 @@ mod source;
 mod watch;
 
 use std::boxed::Box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use std::vec::Vec;
@@ -41,7 +41,8 @@ pub struct RpcClient {
 struct Inner {
     config: Config,
     running: RwLock<Option<Arc<Running>>>,
-    /// The first life, which most clients have only one of: found without a lock, also when it is over.
+    /// The first life, which most clients have only one of: found without a lock. What little is left of it when it is over
+    /// stays until the last handle goes.
     first: OnceLock<Arc<Running>>,
     changing: Mutex<()>,
 }
@@ -53,6 +54,8 @@ struct Running {
     shared: Arc<Shared>,
     driver: DriverThread,
     next_subscription: AtomicU64,
+    /// It was stopped.
+    is_over: AtomicBool,
 }
 
 /// What a client counts.
@@ -115,8 +118,8 @@ impl RpcClient {
 
     /// Begins a call without waiting for it, so that many can be under way at once. A lone one is written at once. Those
     /// begun within 20 us of the last write of such calls, or of several answers that came together, are written together:
-    /// when there are 64, when one of them is waited for or dropped, with the first one begun later than that, or after half
-    /// a millisecond.
+    /// when there are 64, when one of them is waited for or dropped, with one begun later than that (every eighth looks at the
+    /// clock), or after half a millisecond. A timeout of 100 ms or more may count from the moment of one of those begun before.
     ///
     /// # Errors
     /// It was refused at once, or its arguments cannot be encoded; nothing was sent.
@@ -171,9 +174,9 @@ impl RpcClient {
         options: CallOptions,
         pace: Pace,
     ) -> Result<RawCall, CallError> {
-        if let Some(first) = self.inner.first.get() {
+        if let Some(first) = self.inner.first.get().filter(|first| !first.is_over.load(Ordering::Relaxed)) {
             match self.begin_in(first, function, arguments, options, pace) {
-                // There may have been a later start.
+                // It ended just now, and there may have been a later start.
                 Err(CallError::NotExecuted(NotExecuted::ShuttingDown)) => {}
                 begun => return begun,
             }
@@ -460,6 +463,7 @@ impl Inner {
         let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
+        running.is_over.store(true, Ordering::Relaxed);
         running.whole.stop();
         running.calls.command(|requester, now| requester.stop(now));
         let deadline = running.calls.now() + self.config.limits.linger;

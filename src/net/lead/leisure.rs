@@ -67,10 +67,12 @@ impl Leisure {
         }
         let away = if sight.is_attended && self.left.is_none() { AWAY_ATTENDED } else { AWAY };
         match sight.leader {
-            Leader::Waiter | Leader::Attendant if self.looks < LOOKS => Next::LookIn(self.pace),
-            Leader::Waiter | Leader::Attendant => Next::Sleep,
             Leader::Nobody | Leader::Caretaker if sight.since >= away => Next::Take,
             Leader::Nobody | Leader::Caretaker => Next::LookIn(self.pace.max(away) - sight.since),
+            Leader::Waiter | Leader::Caller | Leader::Attendant if self.looks < LOOKS => {
+                Next::LookIn(self.pace)
+            }
+            Leader::Waiter | Leader::Caller | Leader::Attendant => Next::Sleep,
         }
     }
 

@@ -128,3 +128,20 @@ fn all_who_wait_lead_before_an_attendant_does() {
     let led: Vec<_> = places.into_iter().map(|place| place.join().unwrap()).collect();
     assert_eq!(led, [Some(3), Some(2)], "the attendant is last");
 }
+
+#[test]
+fn whoever_waits_for_an_answer_makes_way_and_nobody_else_does() {
+    let (driver, shared) = shared();
+    let me = thread::current().id();
+    for (role, caller) in [(Leader::Caller, Some(me)), (Leader::Waiter, None), (Leader::Attendant, None)] {
+        // A turn ends at once, and the look after it finds something.
+        shared.wake_for_certain();
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            (looks > 2).then_some(())
+        };
+        assert!(shared.lead.wait_as(role, &shared, shared.clock.now() + LONG, look).is_some());
+        assert_eq!(driver.lock().unwrap().last_caller(), caller);
+    }
+}

@@ -41,6 +41,8 @@ pub(crate) trait ClientRole {
     fn handle_paused(&mut self) {}
     /// A panic interrupted the machine: whatever waits for it ends.
     fn handle_poisoned_role(&mut self, now: Instant);
+    /// Nobody drives it any more, but somebody may keep it: it lets go of memory that nothing is kept in.
+    fn release_role(&mut self) {}
 }
 
 /// How far the application is behind.
@@ -255,6 +257,10 @@ impl<R: ClientRole> Machine for R {
         lose(self, now, CloseReason::ByUs, true);
         self.dialer_mut().stop(now);
         self.handle_poisoned_role(now);
+    }
+
+    fn release(&mut self) {
+        self.release_role();
     }
 }
 

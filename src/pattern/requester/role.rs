@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::dialer::{ClientRole, Dialer, Lag};
+use super::super::spares::Spares;
 use super::super::{earlier, CHUNK_BYTES};
 use super::settling::{ID_BYTES, SETTLE_AT};
 use super::{
@@ -189,6 +190,15 @@ impl ClientRole for Requester {
         }
         self.queue.clear();
         self.unsettle();
+    }
+
+    fn release_role(&mut self) {
+        // Calls without an outcome end by their deadlines, also now.
+        self.calls.shrink();
+        self.queue.shrink_to_fit();
+        self.done.shrink_to_fit();
+        self.settled.shrink_to_fit();
+        self.spares = Spares::default();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The builder: what a client is to be, and the beginning of each of its lives.
 
 use std::boxed::Box;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
@@ -161,6 +161,7 @@ impl Config {
             shared,
             driver,
             next_subscription: AtomicU64::new(1),
+            is_over: AtomicBool::new(false),
         })
     }
 }

@@ -124,6 +124,8 @@ struct Inline<'a> {
     last: Option<(Work, Status)>,
     /// When it was started, until somebody has looked at how long it took.
     begun: Option<Instant>,
+    /// The machine was given commands and has not been asked what it has to say since.
+    is_quiet: bool,
     /// The function that was asked for last, and what it is called by.
     found: Option<(Arc<str>, &'a Function)>,
 }
@@ -131,7 +133,7 @@ struct Inline<'a> {
 impl<'a> Inline<'a> {
     fn new(handler: &'a ServerHandler, port: &'a Arc<Port<ServerHandler>>) -> Self {
         let buffers = core::mem::take(&mut *handler.inline_buffers());
-        Inline { handler, port, buffers, last: None, begun: None, found: None }
+        Inline { handler, port, buffers, last: None, begun: None, is_quiet: false, found: None }
     }
 
     /// The function of this name. The same one comes again and again, and its name is kept once.
@@ -168,6 +170,7 @@ impl<'a> Inline<'a> {
 
     /// Enters the answer of the last call, and gives the machine one more command.
     fn enter_then<T>(&mut self, command: impl FnOnce(&mut Server) -> T) -> T {
+        self.is_quiet = true;
         let (last, buffers) = (self.last.take(), &mut self.buffers);
         self.port.command_quietly(|server| {
             if let Some((work, status)) = last {
@@ -205,7 +208,9 @@ impl Drop for Inline<'_> {
         if self.last.is_some() {
             self.enter_then(|_| ());
         }
-        self.port.command_in_turn(|_| ());
+        if self.is_quiet {
+            self.port.command_in_turn(|_| ());
+        }
         self.buffers.trim();
         *self.handler.inline_buffers() = core::mem::take(&mut self.buffers);
     }
