@@ -12,6 +12,7 @@
 //! has not settled count against the bounds; when they are full, new calls are refused and none is evicted.
 
 mod names;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
 use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
 pub(super) use names::Names;
+pub(super) use table::{CallTable, ENTRY_OVERHEAD};
+use table::{Entry, State, TO_WRITE_SLACK};
 
 /// One call that was handed out: answer it once. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,78 +92,12 @@ pub struct ReplierStats {
     pub result_bytes: u64,
 }
 
-/// What an entry of a table takes beside its arguments, for the budget.
-///
-/// Three places of 48 bytes, when the table is as large as may be for what is in it; its place in the list of answers to
-/// be written, the slack of its buffer, and an answer without payload take the rest.
-pub(super) const ENTRY_OVERHEAD: u64 = 256;
-const _: () = assert!(3 * Ascending::<Entry>::PLACE_BYTES <= 144);
 /// Tables keep the memory of calls that are gone for those that come, up to this part of the bytes that may be queued.
 const ROOM_PART: u64 = 64;
-/// Ids of calls that are gone that a list of answers to be written may hold before it is looked through.
-const TO_WRITE_SLACK: usize = 16;
-/// Answers of requests without an entry that may wait before no more is read.
-const MOST_TURNED_AWAY: usize = 16;
 /// Bytes of a Reply frame beside its payload, its length included, at most.
 const REPLY_HEADER_BYTES: usize = 24;
 /// A written result above this is not kept until it is settled.
 const KEPT_RESULT_BYTES: usize = 64 * 1024;
-
-/// The calls of one session.
-#[derive(Debug)]
-pub(crate) struct CallTable {
-    entries: Ascending<Entry>,
-    /// Calls whose answer is to be written, in the order in which they were answered.
-    to_write: VecDeque<u64>,
-    /// The newest id seen.
-    last_id: u64,
-    /// The newest id seen on the present connection: on each, ids ascend.
-    last_here: u64,
-    /// Requests that were refused without an entry, and whose answers are to be written.
-    turned_away: VecDeque<u64>,
-    /// The first of all that may come again. On a connection ids ascend, so none does before the next one; there the
-    /// client says first which it still has, and all others are over.
-    first_turned_away: u64,
-    /// Entries of calls that still run and whose callers have their outcome: they count against no bound of calls.
-    settled_running: u32,
-    /// Bytes of memory that the replier counts for this table.
-    counted: u32,
-    /// The client has said something, so it has been told whether its record is a new one.
-    pub(crate) is_heard: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The arguments of a call that has not started, or the frame of an answer, which is empty once a large one has been
-    /// written.
-    bytes: Vec<u8>,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Queued {
-        deadline: Instant,
-    },
-    /// Its arguments are with its function, and count until it has its answer.
-    Running {
-        held: u32,
-        settled: bool,
-    },
-    Done {
-        written: bool,
-    },
-}
-
-impl Entry {
-    /// The call has its answer: whether it was written, and its frame.
-    fn answer(&mut self) -> Option<(&mut bool, &mut Vec<u8>)> {
-        match &mut self.state {
-            State::Done { written } => Some((written, &mut self.bytes)),
-            _ => None,
-        }
-    }
-}
 
 /// The budgets and counters of all sessions together.
 #[derive(Debug)]
@@ -178,53 +115,6 @@ pub(crate) struct Replier {
     /// Buffers of arguments and answers.
     spares: Spares,
     pub(crate) stats: ReplierStats,
-}
-
-impl CallTable {
-    /// What a table takes that has no entry: itself, a few places, and the list of answers to be written.
-    pub(super) const FIXED_BYTES: usize =
-        size_of::<Self>() + Self::FEW_BYTES + 4 * MOST_TURNED_AWAY * size_of::<u64>();
-
-    /// Memory for a few entries and their answers.
-    const FEW_BYTES: usize = Ascending::<Entry>::most_places(0) * Ascending::<Entry>::PLACE_BYTES
-        + 2 * TO_WRITE_SLACK * size_of::<u64>();
-
-    /// The table of a session that has just begun.
-    pub(crate) fn new() -> Self {
-        CallTable {
-            entries: Ascending::new(),
-            to_write: VecDeque::new(),
-            last_id: 0,
-            last_here: 0,
-            turned_away: VecDeque::new(),
-            first_turned_away: u64::MAX,
-            settled_running: 0,
-            counted: 0,
-            is_heard: false,
-        }
-    }
-
-    /// No call is known.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Bytes of memory that it holds for entries, beyond what any table may.
-    fn memory(&self) -> u32 {
-        let bytes = self.entries.memory() + self.to_write.capacity() * size_of::<u64>();
-        u32::try_from(bytes.saturating_sub(Self::FEW_BYTES)).unwrap_or(u32::MAX)
-    }
-
-    /// So many answers of requests without an entry wait to be written that no more is read meanwhile.
-    pub(crate) fn is_backed_up(&self) -> bool {
-        self.turned_away.len() >= MOST_TURNED_AWAY
-    }
-
-    /// Whether an id that is behind the newest one and has no entry may be that of a request that was refused without one.
-    /// It was not run, and never is.
-    fn may_have_turned_away(&self, id: u64) -> bool {
-        (self.first_turned_away..=self.last_id).contains(&id)
-    }
 }
 
 impl Replier {

@@ -133,7 +133,7 @@ mod tests {
             (0..3).for_each(|_| turns.wait(me(), 1));
             turns.wait(me(), 20);
         }
-        assert_eq!(turns.yields, []);
+        assert_eq!(turns.yields, [0_u64; 0]);
     }
 
     #[test]
@@ -152,6 +152,6 @@ mod tests {
             turns.wait(other, 1);
         }
         turns.find_at_once_until(None, 200_000);
-        assert_eq!(turns.yields, []);
+        assert_eq!(turns.yields, [0_u64; 0]);
     }
 }

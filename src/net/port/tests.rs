@@ -1,5 +1,6 @@
 //! When a command is written: by whom, and with what else.
 
+use std::io::Write;
 use std::net::TcpListener;
 
 use super::super::{Driver, Keepalive};
