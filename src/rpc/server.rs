@@ -140,7 +140,8 @@ impl RpcServer {
         match error {
             PublishError::Stopped => {
                 // There may have been a later start.
-                let later = self.running().ok_or(error)?;
+                let later = self.running().filter(|later| !core::ptr::eq(&raw const **later, running));
+                let later = later.ok_or(error)?;
                 self.publish_in(&later, stream, topic, data)
             }
             PublishError::WouldBlock { .. } if !running.driver.is_current() => {
