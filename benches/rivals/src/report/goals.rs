@@ -50,7 +50,7 @@ pub enum Against {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Met,
-    /// Within a tenth of the limit, on either side.
+    /// Within a tenth of the limit, on either side, or on another side in some repetition.
     Near,
     NotMet,
     /// There is no figure.
@@ -166,8 +166,9 @@ pub fn standings(results: &Results, case: Case) -> Vec<Standing<'static>> {
     for goal in GOALS.iter().filter(|goal| goal.case == case) {
         for &parameter in goal.parameters {
             for &placement in goal.placements {
-                let value = goal.value(results, parameter, placement);
-                let verdict = goal.judge(value);
+                let values = goal.values(results, parameter, placement);
+                let value = median(&values);
+                let verdict = goal.judge(value, &values);
                 standings.push(Standing { goal, parameter, placement, value, verdict });
             }
         }
@@ -176,23 +177,26 @@ pub fn standings(results: &Results, case: Case) -> Vec<Standing<'static>> {
 }
 
 impl Goal {
-    /// What is compared with the limit: formed inside each repetition, then the median.
-    fn value(&self, results: &Results, parameter: u64, placement: Placement) -> Option<f64> {
+    /// What is compared with the limit, in each repetition.
+    fn values(&self, results: &Results, parameter: u64, placement: Placement) -> Vec<f64> {
         let figure = match self.what {
             What::Figure(figure) => figure,
-            What::SystemCalls => return self.system_calls(results, parameter, placement),
+            What::SystemCalls => {
+                return self.system_calls(results, parameter, placement).into_iter().collect();
+            }
         };
         let of = |peer, parameter| results.values(self.case, parameter, placement, peer, &figure);
         let ours = of(self.ours, parameter);
         let ratios =
             |theirs: Vec<f64>| -> Vec<f64> { ours.iter().zip(theirs).map(|(us, them)| us / them).collect() };
         match self.against {
-            Against::Value => median(&ours),
-            Against::Peer(peer) => median(&ratios(of(peer, parameter))),
-            Against::Parameter(other) => median(&ratios(of(self.ours, other))),
+            Against::Value => ours,
+            Against::Peer(peer) => ratios(of(peer, parameter)),
+            Against::Parameter(other) => ratios(of(self.ours, other)),
             Against::PerUnit => {
-                let none = median(&of(self.ours, 0))?;
-                Some((median(&ours)? - none) / parameter as f64)
+                let added = |none: f64, all: f64| (all - none) / parameter as f64;
+                let none = of(self.ours, 0);
+                none.into_iter().zip(ours).map(|(none, all)| added(none, all)).collect()
             }
         }
     }
@@ -214,14 +218,14 @@ impl Goal {
         }
     }
 
-    fn judge(&self, value: Option<f64>) -> Verdict {
+    fn judge(&self, value: Option<f64>, values: &[f64]) -> Verdict {
         let Some(value) = value else { return Verdict::Unknown };
         /// What the words between the two sides add.
         const SLACK: f64 = 0.01;
         if self.is_count && value <= self.limit + SLACK {
             return Verdict::Met;
         }
-        judge(value, self.limit, self.is_better_lower())
+        judge(value, values, self.limit, self.is_better_lower())
     }
 
     /// The goal in words.
@@ -243,11 +247,15 @@ impl Goal {
     }
 }
 
-fn judge(value: f64, limit: f64, is_better_lower: bool) -> Verdict {
+/// How a median stands, and the repetitions that it is of.
+fn judge(value: f64, values: &[f64], limit: f64, is_better_lower: bool) -> Verdict {
     const NEAR: f64 = 0.10;
-    if limit > 0.0 && (value / limit - 1.0).abs() <= NEAR {
+    let meets = |value: f64| if is_better_lower { value <= limit } else { value >= limit };
+    let is_close = (value / limit - 1.0).abs() <= NEAR;
+    // Nothing lost is nothing lost in any of them.
+    if limit > 0.0 && (is_close || values.iter().any(|other| meets(*other) != meets(value))) {
         Verdict::Near
-    } else if if is_better_lower { value <= limit } else { value >= limit } {
+    } else if meets(value) {
         Verdict::Met
     } else {
         Verdict::NotMet
@@ -260,18 +268,26 @@ mod tests {
 
     #[test]
     fn verdicts_leave_a_tenth_to_the_noise() {
-        assert_eq!(judge(0.13, 0.15, true), Verdict::Met);
-        assert_eq!(judge(0.14, 0.15, true), Verdict::Near);
-        assert_eq!(judge(0.16, 0.15, true), Verdict::Near);
-        assert_eq!(judge(0.17, 0.15, true), Verdict::NotMet);
-        assert_eq!(judge(4.5, 4.0, false), Verdict::Met);
-        assert_eq!(judge(3.5, 4.0, false), Verdict::NotMet);
+        assert_eq!(judge(0.13, &[], 0.15, true), Verdict::Met);
+        assert_eq!(judge(0.14, &[], 0.15, true), Verdict::Near);
+        assert_eq!(judge(0.16, &[], 0.15, true), Verdict::Near);
+        assert_eq!(judge(0.17, &[], 0.15, true), Verdict::NotMet);
+        assert_eq!(judge(4.5, &[], 4.0, false), Verdict::Met);
+        assert_eq!(judge(3.5, &[], 4.0, false), Verdict::NotMet);
+    }
+
+    #[test]
+    fn repetitions_that_do_not_agree_decide_nothing() {
+        assert_eq!(judge(9.0, &[5.0, 9.0, 9.5], 6.0, false), Verdict::Near);
+        assert_eq!(judge(5.0, &[4.9, 5.0, 9.5], 6.0, false), Verdict::Near);
+        assert_eq!(judge(9.0, &[7.0, 9.0, 9.5], 6.0, false), Verdict::Met);
+        assert_eq!(judge(5.0, &[4.9, 5.0, 5.9], 6.0, false), Verdict::NotMet);
     }
 
     #[test]
     fn nothing_lost_is_met_and_one_lost_is_not() {
-        assert_eq!(judge(0.0, 0.0, true), Verdict::Met);
-        assert_eq!(judge(0.000_1, 0.0, true), Verdict::NotMet);
+        assert_eq!(judge(0.0, &[0.0], 0.0, true), Verdict::Met);
+        assert_eq!(judge(0.000_1, &[0.000_1], 0.0, true), Verdict::NotMet);
     }
 
     #[test]

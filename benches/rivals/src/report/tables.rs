@@ -97,8 +97,8 @@ from minute to minute.
   pipeline, XPUB (waiting instead of dropping) and SUB. *nng* and *message-io* use their defaults; NNG drops what a slow
   subscriber has no room for, and filters on the subscriber's side; message-io has no topics.
 
-*near* is within a tenth of the goal, on either side of it. *Waits* are the times that a thread of that side gave its core
-up, for each operation.
+*near* is within a tenth of the goal, on either side of it, or where the repetitions do not agree on which side it is. *Waits*
+are the times that a thread of that side gave its core up, for each operation.
 
 ";
 
