@@ -5,7 +5,6 @@
 //! who had no turn, comes first in the next one, which then does not wait.
 
 mod accept;
-mod courtesy;
 mod patience;
 mod reading;
 mod ready;
@@ -19,7 +18,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::string::String;
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::vec::Vec;
 
 use mio::net::TcpStream;
@@ -35,7 +33,6 @@ use super::{Address, Conns};
 use crate::pattern::{Action, DialError, Limits};
 use crate::time::{Duration, Instant};
 use accept::Listener;
-use courtesy::Courtesy;
 use patience::Patience;
 use ready::Ready;
 pub(crate) use shared::{Command, Shared};
@@ -64,9 +61,10 @@ pub(crate) struct Driver {
     next_query: u64,
     keepalive: Keepalive,
     patience: Patience,
-    courtesy: Courtesy,
     /// When the clock was last looked at.
     looked_at: Instant,
+    /// When the last wait was over.
+    woken_at: Instant,
 }
 
 struct Slot {
@@ -124,8 +122,8 @@ impl Driver {
             next_query: 0,
             keepalive,
             patience: Patience::new(limits.polling),
-            courtesy: Courtesy::default(),
             looked_at: Instant::ZERO,
+            woken_at: Instant::ZERO,
         })
     }
 
@@ -195,20 +193,19 @@ impl Driver {
         self.looked_at
     }
 
+    /// When the last turn's wait was over.
+    pub(super) fn woken_at(&self) -> Instant {
+        self.woken_at
+    }
+
     /// One pass: waits at most `timeout` (`None`: until something happens), and does what there is to do.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let now = self.look();
-        self.turn_for(None, now, timeout)
+        self.turn_at(now, timeout)
     }
 
-    /// The same for who has just looked at the clock: by a thread that waits for an answer, if there is one, which makes way
-    /// for others now and then.
-    pub(super) fn turn_for(
-        &mut self,
-        caller: Option<ThreadId>,
-        now: Instant,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    /// The same for who has just looked at the clock.
+    pub(super) fn turn_at(&mut self, now: Instant, timeout: Option<Duration>) -> io::Result<()> {
         self.shared.lie_down();
         self.take_mail();
         // An answer that came after the last look, while we were up, woke nobody.
@@ -217,10 +214,9 @@ impl Driver {
         self.do_deferred();
         let wait = self.how_long(now, timeout);
         self.shared.sleep_until(wait.map_or(Instant::NEVER, |wait| now + wait));
-        let ended = self.wait(now, wait)?;
+        let now = self.wait(now, wait)?;
+        self.woken_at = now;
         self.shared.get_up();
-        let clock = self.shared.clock;
-        let now = self.courtesy.pay(caller, now, ended, || clock.now(), std::thread::yield_now);
         self.take_mail();
         self.sort_events(now);
         self.accept(now);
@@ -240,12 +236,6 @@ impl Driver {
             }
         }
         Ok(())
-    }
-
-    /// Who turned it last, if it was for an answer.
-    #[cfg(test)]
-    pub(crate) fn last_caller(&self) -> Option<ThreadId> {
-        self.courtesy.caller()
     }
 
     /// Waits for the kernel, at most so long: for a short while by polling, if that has paid lately. Says when that is over.

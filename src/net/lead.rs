@@ -19,6 +19,7 @@
 //! Nothing is forgotten at a hand-over: what has been announced and not been read to its end stands in the driver itself,
 //! which reads it before it sleeps.
 
+mod courtesy;
 mod leisure;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::thread::{self, Thread, ThreadId};
 
 use super::{Clock, Driver, Shared};
 use crate::time::{Duration, Instant};
+use courtesy::Courtesy;
 use leisure::{Leisure, Next, Sight};
 
 /// The right to turn a driver, and those who wait for it.
@@ -54,6 +56,8 @@ pub(crate) struct Lead {
     is_attended: AtomicBool,
     /// Turns that leaders other than the caretaker have finished.
     turns: AtomicU64,
+    /// What callers owe to those whose core they have.
+    courtesy: Mutex<Courtesy>,
 }
 
 #[derive(Default)]
@@ -158,9 +162,14 @@ impl Lead {
                 if let Some(guard) = try_lock(driver) {
                     place.delist();
                     let turn = self.begin(role);
-                    let mut led = Led { lead: self, shared, turn, begun: now, guard: Some(guard) };
+                    let mut led =
+                        Led { lead: self, shared, turn, begun: now, owes: false, guard: Some(guard) };
                     let found = self.lead(&mut led, role, deadline, &mut look);
+                    let owes = led.owes;
                     drop(led);
+                    if owes {
+                        self.make_way(&shared.clock);
+                    }
                     if found.is_some() || left.is_zero() {
                         return found;
                     }
@@ -200,7 +209,6 @@ impl Lead {
         deadline: Instant,
         look: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        let caller = (role == Leader::Caller).then(|| thread::current().id());
         let mut now = Some(led.begun);
         loop {
             if let Some(found) = look() {
@@ -212,20 +220,37 @@ impl Lead {
             let now = now.take().unwrap_or_else(|| led.shared.clock.now());
             let left = deadline.saturating_since(now);
             let wait = Some(left).filter(|_| deadline != Instant::NEVER);
-            if led.driver().turn_for(caller, now, wait).is_err() {
+            if led.driver().turn_at(now, wait).is_err() {
                 // The caretaker meets the same, says so, and ends.
                 self.urgent.store(true, Ordering::SeqCst);
                 return None;
             }
             self.turns.fetch_add(1, Ordering::SeqCst);
-            if left.is_zero() {
-                // There is no time for another turn, but this one may have brought it.
+            if role == Leader::Caller {
+                let woken_at = led.driver().woken_at();
+                led.owes = self.courtesy().is_owed(thread::current().id(), now, woken_at);
+            }
+            if left.is_zero() || led.owes {
+                // There is no time for another turn now, but this one may have brought it.
                 return look();
             }
             if self.urgent.load(Ordering::SeqCst) {
                 return None;
             }
         }
+    }
+
+    fn courtesy(&self) -> MutexGuard<'_, Courtesy> {
+        self.courtesy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others have the core, once all that the driver had brought is with those whom it is for, and the driver with
+    /// whoever wants it.
+    fn make_way(&self, clock: &Clock) {
+        debug_assert_ne!(self.lock().leading, Some(thread::current().id()), "others may need the driver");
+        let left = clock.now();
+        thread::yield_now();
+        self.courtesy().note_paid(left, clock.now());
     }
 
     /// Whether this thread, while it waits, turns the driver.
@@ -419,6 +444,8 @@ struct Led<'a> {
     turn: u64,
     /// When it was taken.
     begun: Instant,
+    /// Others are to have the core when it is given back.
+    owes: bool,
     /// There until the end.
     guard: Option<MutexGuard<'a, Driver>>,
 }

@@ -106,7 +106,7 @@ fn take_care(driver: &Mutex<Driver>, shared: &Shared, control: &Control) {
         // Before the turn: the wake-up that came with what was said may have ended somebody else's. What is said from here on
         // ends this one.
         control.heed(&mut driver, shared, &mut last);
-        if turn.is_some() {
+        if turn.is_some() && !(last != Instant::NEVER && driver.is_over()) {
             let wait = (last != Instant::NEVER).then_some(Duration::from_millis(100));
             if let Err(error) = driver.turn(wait) {
                 log::warn!("driver-failed: {error}");

@@ -94,6 +94,8 @@ pub struct ReplierStats {
 
 /// Tables keep the memory of calls that are gone for those that come, up to this part of the bytes that may be queued.
 const ROOM_PART: u64 = 64;
+/// Above this part of that memory a table is a large one.
+const LARGE_PART: u64 = 16;
 /// Bytes of a Reply frame beside its payload, its length included, at most.
 const REPLY_HEADER_BYTES: usize = 24;
 /// A written result above this is not kept until it is settled.
@@ -396,8 +398,9 @@ impl Replier {
         if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
             table.to_write.retain(|id| table.entries.contains_key(*id));
         }
-        // Half of the room is for those who are not done.
-        let limit = if table.entries.is_empty() { self.tables_limit / 2 } else { self.tables_limit };
+        // Half of the room is for those who are not done, and those who took little of it.
+        let is_large = u64::from(table.counted) > self.tables_limit / LARGE_PART;
+        let limit = if is_large && table.is_empty() { self.tables_limit / 2 } else { self.tables_limit };
         if table.counted > 0 && self.tables > limit {
             self.shrink(table);
         }

@@ -137,18 +137,21 @@ impl RpcServer {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        match error {
-            PublishError::Stopped => {
-                // There may have been a later start.
-                let later = self.running().filter(|later| !core::ptr::eq(&raw const **later, running));
-                let later = later.ok_or(error)?;
-                self.publish_in(&later, stream, topic, data)
-            }
-            PublishError::WouldBlock { .. } if !running.driver.is_current() => {
-                self.publish_when_there_is_room(running, stream, topic, data)
-            }
-            error => Err(error),
+        let may_wait = matches!(error, PublishError::WouldBlock { .. }) && !running.driver.is_current();
+        let refused = match may_wait {
+            true => match self.publish_when_there_is_room(running, stream, topic, data) {
+                Err(refused) => refused,
+                published => return published,
+            },
+            false => error,
+        };
+        if refused != PublishError::Stopped {
+            return Err(refused);
         }
+        // There may have been a later start.
+        let later = self.running().filter(|later| !core::ptr::eq(&raw const **later, running));
+        let later = later.ok_or(refused)?;
+        self.publish_in(&later, stream, topic, data)
     }
 
     /// Waits for those who have not read what would have to make room, and puts out who does not in time.
@@ -395,4 +398,27 @@ pub struct RpcServerStats {
     pub lanes: Vec<(String, usize)>,
     /// Inline functions that took more than a millisecond.
     pub slow_inline: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_that_has_waited_in_a_life_that_is_over_is_made_in_the_one_that_runs() {
+        let server = RpcServer::builder().bind("127.0.0.1:0").expect("a port");
+        server.stream("one more").expect("room");
+        let first = server.running().expect("it runs");
+        let stream = first.port.lock().machine.stream("one more").expect("it was added");
+        server.stop();
+        let late = |stream| {
+            let full = PublishError::WouldBlock { subscribers: 1 };
+            server.publish_after(&first, full, stream, "a", b"").map(|published| published.seq)
+        };
+        assert_eq!(late(StreamId::MAIN), Err(PublishError::Stopped));
+        server.start().expect("its port is free again");
+        for stream in [StreamId::MAIN, stream] {
+            assert_eq!(late(stream), Ok(0));
+        }
+    }
 }

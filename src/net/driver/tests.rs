@@ -90,17 +90,3 @@ fn everybody_is_read_a_little_before_a_timer_may_fire() {
     let (_, behind) = *reads.lock().expect("no panic").last().expect("all were read");
     assert_eq!(behind, FIRST_READ_BYTES);
 }
-
-#[test]
-fn a_turn_for_an_answer_pays_what_is_owed_to_others_and_another_turn_owes_nothing() {
-    let me = std::thread::current().id();
-    let mut driver = Driver::new(&Limits::default(), Keepalive::default()).expect("a poll handle");
-    for caller in [Some(me), None] {
-        driver.courtesy = Courtesy::owed_by(me);
-        // It finds something at once.
-        driver.shared.wake_for_certain();
-        let now = driver.shared.clock.now();
-        driver.turn_for(caller, now, None).expect("a turn");
-        assert!(!driver.courtesy.is_owed_by(me));
-    }
-}

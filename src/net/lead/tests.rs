@@ -130,10 +130,11 @@ fn all_who_wait_lead_before_an_attendant_does() {
 }
 
 #[test]
-fn whoever_waits_for_an_answer_makes_way_and_nobody_else_does() {
-    let (driver, shared) = shared();
+fn whoever_waits_for_an_answer_makes_way_without_the_driver_and_nobody_else_does() {
+    let (_driver, shared) = shared();
     let me = thread::current().id();
-    for (role, caller) in [(Leader::Caller, Some(me)), (Leader::Waiter, None), (Leader::Attendant, None)] {
+    for role in [Leader::Caller, Leader::Waiter, Leader::Attendant] {
+        *shared.lead.courtesy() = Courtesy::owed_by(me);
         // A turn ends at once, and the look after it finds something.
         shared.wake_for_certain();
         let mut looks = 0;
@@ -142,6 +143,21 @@ fn whoever_waits_for_an_answer_makes_way_and_nobody_else_does() {
             (looks > 2).then_some(())
         };
         assert!(shared.lead.wait_as(role, &shared, shared.clock.now() + LONG, look).is_some());
-        assert_eq!(driver.lock().unwrap().last_caller(), caller);
+        assert_eq!(shared.lead.courtesy().is_owed_by(me), role != Leader::Caller);
     }
+}
+
+#[test]
+fn who_makes_way_without_having_found_what_it_waits_for_goes_on_waiting() {
+    let (_driver, shared) = shared();
+    *shared.lead.courtesy() = Courtesy::owed_by(thread::current().id());
+    shared.wake_for_certain();
+    let mut looks = 0;
+    // Not after the turn for which it makes way: something else wakes it then.
+    let look = || {
+        looks += 1;
+        shared.wake_for_certain();
+        (looks > 5).then_some(())
+    };
+    assert!(shared.lead.wait_for_answer(&shared, shared.clock.now() + LONG, look).is_some());
 }

@@ -60,3 +60,29 @@ fn many_sessions_of_a_few_calls_each_leave_the_room_to_those_of_many() {
     assert!(kept > 0);
     assert_eq!(tables[0].memory(), kept, "it was there for those that came");
 }
+
+#[test]
+fn large_tables_that_are_in_use_do_not_take_the_room_of_those_who_need_little() {
+    let limits = Limits::default();
+    let mut replier = Replier::new(&limits);
+    let mut large: Vec<CallTable> = (0..6).map(|_| CallTable::new()).collect();
+    for table in &mut large {
+        let mut over = Vec::new();
+        for id in 1..=1_000 {
+            let record = RecordId(ConnId::new(0, 1));
+            replier.handle_request(NOW, table, record, request(id), &[], u32::MAX).expect("no violation");
+            if id > 1 {
+                Ids::push(&mut over, id);
+            }
+        }
+        let ids = Ids::from_bytes(&over).expect("whole ids");
+        replier.handle_settle(table, Settle { all_but: false, ids });
+    }
+    assert!(replier.tables > Replier::room_bytes(&limits) / 2, "{} bytes", replier.tables);
+    let mut table = CallTable::new();
+    (0..4).for_each(|_| come_and_go(&mut replier, &mut table, false, 64));
+    let kept = table.memory();
+    assert!(kept > 0, "it has let go of what the next 64 calls need");
+    come_and_go(&mut replier, &mut table, false, 64);
+    assert_eq!(table.memory(), kept);
+}

@@ -157,6 +157,9 @@ impl Server {
         topic: &str,
         data: &[u8],
     ) -> Result<Turn, PublishError> {
+        if self.stopping {
+            return Err(PublishError::Stopped);
+        }
         let publisher = self.streams.get_mut(stream).ok_or(PublishError::UnknownStream)?;
         let prepared = publisher.prepare(topic, data)?;
         Ok(publisher.begin_wait(prepared))

@@ -14,12 +14,20 @@ use crate::time::{Duration, Instant};
 /// Nobody but callers makes way. A thread that turns the driver for everybody, as a server's does, works for those it would
 /// make way for: with both sides on one core that made their calls slower. And who reads a flood of publications beside its
 /// publisher, on one core, reads less at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Courtesy {
-    /// Who has turned the driver last, if it was for an answer. Callers that take turns have slept in between.
+    /// The caller who has turned the driver last. Those that take turns have slept in between.
     caller: Option<ThreadId>,
     /// Before this it owes nothing.
     until: Instant,
+    /// A look that found something at once takes less.
+    look: Duration,
+}
+
+impl Default for Courtesy {
+    fn default() -> Self {
+        Courtesy { caller: None, until: Instant::ZERO, look: LOOK }
+    }
 }
 
 /// A caller has its core for so long: what the slowest of its neighbours' calls take longer, and a few looks for itself.
@@ -28,43 +36,24 @@ const PACE: Duration = Duration::from_micros(100);
 const LOOK: Duration = Duration::from_micros(10);
 
 impl Courtesy {
-    /// A wait has ended; `None` has waited for no answer. Lets others have the core if that is owed to them, and says what
-    /// time it is by then.
-    pub(super) fn pay(
-        &mut self,
-        caller: Option<ThreadId>,
-        begun: Instant,
-        ended: Instant,
-        now: impl FnOnce() -> Instant,
-        yield_core: impl FnOnce(),
-    ) -> Instant {
-        if !self.is_owed(caller, begun, ended) {
-            return ended;
+    /// A turn of a caller's has ended, and its wait took so long. Whether others are owed the core now.
+    pub(super) fn is_owed(&mut self, caller: ThreadId, begun: Instant, ended: Instant) -> bool {
+        let has_slept = ended.saturating_since(begun) >= self.look;
+        if has_slept || self.caller != Some(caller) {
+            (self.caller, self.until) = (Some(caller), ended + PACE);
         }
-        yield_core();
-        let back = now();
-        self.until = back + PACE.max(back.saturating_since(ended));
-        back
+        ended >= self.until
     }
 
-    fn is_owed(&mut self, caller: Option<ThreadId>, begun: Instant, ended: Instant) -> bool {
-        let has_slept = ended.saturating_since(begun) >= LOOK;
-        if has_slept || caller != self.caller {
-            *self = Courtesy { caller, until: ended + PACE };
-        }
-        caller.is_some() && ended >= self.until
+    /// They had it for so long.
+    pub(super) fn note_paid(&mut self, left: Instant, back: Instant) {
+        self.until = back + PACE.max(back.saturating_since(left));
     }
 
-    /// This thread is to make way as soon as it finds something at once.
+    /// This thread is to make way as soon as it finds something, however long that takes.
     #[cfg(test)]
     pub(super) fn owed_by(caller: ThreadId) -> Self {
-        Courtesy { caller: Some(caller), until: Instant::ZERO }
-    }
-
-    /// Who turned the driver last, if it was for an answer.
-    #[cfg(test)]
-    pub(super) fn caller(&self) -> Option<ThreadId> {
-        self.caller
+        Courtesy { caller: Some(caller), until: Instant::ZERO, look: Duration::MAX }
     }
 
     #[cfg(test)]
@@ -75,7 +64,6 @@ impl Courtesy {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::thread;
     use std::vec::Vec;
 
@@ -85,7 +73,7 @@ mod tests {
     #[derive(Default)]
     struct Turns {
         courtesy: Courtesy,
-        micros: Cell<u64>,
+        micros: u64,
         /// For how long the core is somebody else's after a yield.
         away: u64,
         /// When it was yielded.
@@ -94,29 +82,28 @@ mod tests {
 
     impl Turns {
         /// A wait of so many microseconds, and then work until 25 have passed since it began.
-        fn wait(&mut self, caller: Option<ThreadId>, micros: u64) {
-            let Turns { courtesy, micros: clock, away, yields } = self;
-            let begun = clock.get();
-            clock.set(begun + micros);
-            let now = || Instant::from_micros(clock.get());
-            let back = courtesy.pay(caller, Instant::from_micros(begun), now(), now, || {
-                yields.push(clock.get());
-                clock.set(clock.get() + *away);
-            });
-            assert_eq!(back, now());
-            clock.set(clock.get() - micros + 25);
+        fn wait(&mut self, caller: ThreadId, micros: u64) {
+            let begun = self.micros;
+            let ended = begun + micros;
+            self.micros = begun + 25;
+            if self.courtesy.is_owed(caller, Instant::from_micros(begun), Instant::from_micros(ended)) {
+                self.yields.push(ended);
+                let left = Instant::from_micros(ended);
+                self.courtesy.note_paid(left, Instant::from_micros(ended + self.away));
+                self.micros += self.away;
+            }
         }
 
         /// Finds something at once each time, until then.
-        fn find_at_once_until(&mut self, caller: Option<ThreadId>, until: u64) {
-            while self.micros.get() < until {
+        fn find_at_once_until(&mut self, caller: ThreadId, until: u64) {
+            while self.micros < until {
                 self.wait(caller, 1);
             }
         }
     }
 
-    fn me() -> Option<ThreadId> {
-        Some(thread::current().id())
+    fn me() -> ThreadId {
+        thread::current().id()
     }
 
     #[test]
@@ -129,7 +116,7 @@ mod tests {
     #[test]
     fn who_has_slept_owes_nothing() {
         let mut turns = Turns::default();
-        while turns.micros.get() < 100_000 {
+        while turns.micros < 100_000 {
             (0..3).for_each(|_| turns.wait(me(), 1));
             turns.wait(me(), 20);
         }
@@ -144,14 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_take_turns_and_those_who_wait_for_no_answer_owe_nothing() {
+    fn callers_that_take_turns_owe_nothing() {
         let mut turns = Turns::default();
-        let other = thread::spawn(|| thread::current().id()).join().ok();
-        while turns.micros.get() < 100_000 {
+        let other = thread::spawn(|| thread::current().id()).join().expect("it says who it is");
+        while turns.micros < 100_000 {
             turns.wait(me(), 1);
             turns.wait(other, 1);
         }
-        turns.find_at_once_until(None, 200_000);
         assert_eq!(turns.yields, [0_u64; 0]);
     }
 }
