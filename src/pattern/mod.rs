@@ -50,7 +50,8 @@ pub use inbox::{Batch, Event, EventKind};
 pub use log::LogLimits;
 pub use prefix::PrefixIndex;
 pub use publisher::{
-    PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions, Turn,
+    Gate, PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions,
+    Turn,
 };
 pub use replier::{NotStarted, ReplierStats, Ticket, Work};
 pub use requester::{

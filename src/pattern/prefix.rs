@@ -17,12 +17,14 @@
 //! same few thousand topics for ever. Any change of the index makes all that it holds stale at once.
 
 mod cache;
+mod sieve;
 mod trie;
 
 use alloc::vec::Vec;
 use core::{fmt, mem};
 
 use cache::Cache;
+pub(crate) use sieve::Sieve;
 use trie::Trie;
 
 /// Finds the subscribers that hold a prefix of a topic.
@@ -144,6 +146,16 @@ impl PrefixIndex {
     /// Cheaper than [`matching`](Self::matching) on a topic not seen before: it stops at the first prefix.
     pub fn matches_any(&self, topic: &str) -> bool {
         self.trie.holders(topic.as_bytes()).next().is_some()
+    }
+
+    /// Calls `f` with the beginning of each prefix that somebody holds, as far as a [`Sieve`] looks, those that begin alike once.
+    pub(crate) fn for_each_beginning(&self, f: impl FnMut(&[u8])) {
+        self.trie.for_each_beginning(sieve::MOST_BYTES, f);
+    }
+
+    /// About as many as there are distinct prefixes, twice as many at most.
+    pub(crate) fn nodes(&self) -> usize {
+        self.trie.nodes()
     }
 
     /// Distinct pairs of prefix and subscriber.

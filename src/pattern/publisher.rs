@@ -4,24 +4,27 @@
 //! It does not know connections: `server` tells it who subscribes and asks, for each peer, what there is to write.
 
 mod budget;
+mod following;
+mod head;
 mod last;
 mod options;
 mod outcome;
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub(crate) use budget::{answers_bytes, Budget};
+pub use head::Gate;
+use head::Head;
 pub(crate) use last::LastValues;
 pub use options::{Retain, SlowPolicy, StreamError, StreamId, StreamOptions};
 pub use outcome::{PublishError, Published, PublisherStats};
 
-use super::follower::{grown, Follower};
 use super::log::{Log, LogLimits, Slot};
 use super::prefix::PrefixIndex;
-use super::set::PrefixSet;
-use crate::session::{LimitReached, Limits, Violation, LEAST_LOG_BYTES};
-use crate::wire::{publish_frame_len, put_publish, Gap, Lost, Prefixes, Start, LENGTH_BYTES, MAX_NAME_BYTES};
+use crate::session::{Limits, LEAST_LOG_BYTES};
+use crate::wire::{publish_frame_len, put_publish, LENGTH_BYTES, MAX_NAME_BYTES};
 
 /// One stream of publications.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct Publisher {
     policy: SlowPolicy,
     retain: Retain,
     log: Log,
-    head: u64,
+    head: Head,
     last: Option<LastValues>,
     index: PrefixIndex,
     /// Peer slots of the subscribers to everything.
@@ -92,11 +95,13 @@ impl Publisher {
         let mut index = PrefixIndex::with_seed(seed);
         index.limit_cache(PrefixIndex::cache_bytes(limits.prefixes_bytes));
         let quarter = u32::try_from(log.max_frame_bytes().saturating_sub(LENGTH_BYTES)).unwrap_or(u32::MAX);
+        let max_frame = limits.max_frame_bytes.min(quarter);
+        let leaves_no_trace = options.retain == Retain::Matched && !options.last_value;
         Publisher {
             policy: options.policy,
             retain: options.retain,
             log,
-            head: 0,
+            head: Head::new(limits, seed, max_frame, leaves_no_trace),
             last: options.last_value.then(|| LastValues::new(limits.max_last_topics)),
             index,
             everything: Vec::new(),
@@ -107,7 +112,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             next_turn: 0,
             longest: 0,
-            max_frame: limits.max_frame_bytes.min(quarter),
+            max_frame,
             max_prefixes: limits.max_prefixes,
             max_prefix_bytes: limits.max_prefix_bytes,
             stats: PublisherStats::default(),
@@ -139,7 +144,17 @@ impl Publisher {
 
     /// The sequence number of the next publication.
     pub(crate) fn head(&self) -> u64 {
-        self.head
+        self.head.get()
+    }
+
+    /// Where publications that nobody wants pass without asking this stream.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        self.head.gate()
+    }
+
+    /// Nothing is published any more.
+    pub(crate) fn stop(&mut self) {
+        self.head.shut_for_good();
     }
 
     /// The longest frame published so far, in bytes after the length field.
@@ -162,6 +177,11 @@ impl Publisher {
         self.matched.clear();
         self.index.matching(topic, &mut self.matched);
         let subscribers = self.matched.len() + self.everything.len();
+        #[cfg(debug_assertions)]
+        assert!(
+            self.matched.is_empty() || !self.head.sifts_out(topic),
+            "{topic:?} would be lost at the gate"
+        );
         Ok(Prepared { len, subscribers })
     }
 
@@ -177,11 +197,8 @@ impl Publisher {
         if self.stores(prepared) || self.last.is_some() {
             return None;
         }
-        let seq = self.head;
-        self.head += 1;
         self.is_blocked = false;
-        self.stats.published += 1;
-        Some(seq)
+        Some(self.head.take_unwanted(&self.index))
     }
 
     /// If this publication has to wait for whoever still needs what lies before a slot: that slot. Only a stream whose
@@ -257,10 +274,8 @@ impl Publisher {
         mut tell: impl FnMut(&Log, u32, Option<u64>) -> i64,
     ) -> u64 {
         let Prepared { len, .. } = prepared;
-        let seq = self.head;
-        self.head += 1;
+        let seq = self.head.take_wanted();
         self.is_blocked = false;
-        self.stats.published += 1;
         if let Some(last) = &mut self.last {
             last.put(seq, topic, data, budget);
             self.longest = self.longest.max(len);
@@ -297,184 +312,6 @@ impl Publisher {
             .ok_or(PublishError::TooLong { len, limit: self.max_frame })
     }
 
-    /// Adds prefixes to a follower's set; they are in force from the head on once the set is complete. `snapshot`: the
-    /// newest message of each topic that they match is wanted with the answer.
-    pub(crate) fn subscribe(
-        &mut self,
-        budget: &mut Budget,
-        follower: &mut Follower,
-        peer: u32,
-        prefixes: Prefixes<'_>,
-        snapshot: bool,
-    ) -> Result<Result<(), Violation>, LimitReached> {
-        let everything = follower.is_everything();
-        for prefix in prefixes.iter() {
-            if everything && !prefix.is_empty() {
-                return Ok(Err(Violation::PrefixesBesideEverything));
-            }
-            let mut room = true;
-            if snapshot && self.last.is_some() && follower.marked.get_or_insert_default().insert(prefix) {
-                room &= budget.take_prefix(prefix);
-            }
-            let in_force = follower.incoming.is_none();
-            let set = follower.incoming.as_deref_mut().unwrap_or(&mut follower.set);
-            if set.insert(prefix) {
-                room &= budget.take_prefix(prefix);
-                self.stats.prefixes += 1;
-                if set.len() > self.max_prefixes as usize || set.bytes() > self.max_prefix_bytes {
-                    return Ok(Err(Violation::TooManyPrefixes {
-                        limit_count: self.max_prefixes,
-                        limit_bytes: self.max_prefix_bytes,
-                    }));
-                }
-                if in_force && room {
-                    self.index.insert(prefix, peer);
-                }
-            }
-            if !room {
-                return Err(LimitReached::Prefixes { limit: budget.prefix_bytes_limit() });
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    /// The set that a handshake sent is complete: it is in force, and `start` says from where on the subscriber wants
-    /// what was published before. Answers the frame that completed it, and returns what the subscriber has certainly
-    /// or perhaps missed, if that cannot come out of the log.
-    pub(crate) fn complete(
-        &mut self,
-        budget: &mut Budget,
-        follower: &mut Follower,
-        peer: u32,
-        start: Start,
-        ticket: u64,
-    ) -> Result<Option<Gap>, Violation> {
-        let Some(set) = follower.incoming.take() else { return Ok(None) };
-        let back = follower.has_begun();
-        if back && (follower.is_everything() != set.is_everything()) {
-            self.forget_set(budget, &set);
-            return Err(Violation::PrefixesBesideEverything);
-        }
-        self.floor = 0;
-        // Who resumes before the account's beginning has never heard of it: the account before was lost with its record.
-        let heard = |next_seq| next_seq >= follower.account_start();
-        if let (true, Start::Resume { next_seq, accounted }) =
-            (back && matches!(start, Start::Resume { next_seq, .. } if heard(next_seq)), start)
-        {
-            let held = follower.positions();
-            let resumed = follower.resume(&self.log, self.head, next_seq, accounted);
-            // Also where the numbers cannot be: some places may have been given up by then.
-            budget.note_positions(grown(held, follower.positions()));
-            self.exchange(budget, follower, peer, *set);
-            resumed.ok_or(Violation::ImpossibleResume { next_seq, accounted })?;
-            follower.acknowledge(ticket, &self.log, self.head);
-            return Ok(None);
-        }
-        self.exchange(budget, follower, peer, *set);
-        let (position, slot) = self.replay_from(start);
-        let held = follower.positions();
-        follower.begin(&self.log, position, slot, ticket);
-        budget.note_positions(grown(held, follower.positions()));
-        if !back {
-            self.stats.subscribers += 1;
-            if follower.is_everything() {
-                self.everything.push(peer);
-            }
-        }
-        Ok(start_gap(start, position))
-    }
-
-    /// Where an account that begins now has its beginning: at the head, or where the log can replay from.
-    fn replay_from(&self, start: Start) -> (u64, Slot) {
-        let wanted = match start {
-            Start::From { seq } | Start::Resume { next_seq: seq, .. } if self.retain == Retain::All => seq,
-            _ => return (self.head, self.log.next_slot()),
-        };
-        let slot = self.log.slot_at_or_after(wanted);
-        // Every publication is in the log, so a frame's number is where the replay begins.
-        (self.log.seq(slot).unwrap_or(self.head), slot)
-    }
-
-    /// Puts a complete set in the place of the one before.
-    fn exchange(&mut self, budget: &mut Budget, follower: &mut Follower, peer: u32, set: PrefixSet) {
-        let before = core::mem::replace(&mut follower.set, set);
-        for prefix in before.iter().filter(|prefix| !follower.set.contains(prefix)) {
-            self.index.remove(prefix, peer);
-        }
-        if !follower.set.is_everything() {
-            for prefix in follower.set.iter().filter(|prefix| !before.contains(prefix)) {
-                self.index.insert(prefix, peer);
-            }
-        }
-        self.forget_set(budget, &before);
-    }
-
-    /// A set that is in no force any more, or never was, is counted no longer.
-    fn forget_set(&mut self, budget: &mut Budget, set: &PrefixSet) {
-        budget.release_set(set);
-        self.stats.prefixes = self.stats.prefixes.saturating_sub(set.len() as u64);
-    }
-
-    /// The follower's connection is gone, and its record stays.
-    pub(crate) fn detach(&mut self, budget: &mut Budget, follower: &mut Follower) {
-        if let Some(set) = follower.detach() {
-            self.forget_set(budget, &set);
-        }
-        // Whoever comes back asks again for the snapshots that it has not had.
-        follower.forget_snapshots(budget);
-    }
-
-    /// Takes prefixes from a follower's set, from the head on.
-    pub(crate) fn unsubscribe(
-        &mut self,
-        budget: &mut Budget,
-        follower: &mut Follower,
-        peer: u32,
-        prefixes: Prefixes<'_>,
-    ) -> Result<(), Violation> {
-        for prefix in prefixes.iter() {
-            if follower.is_everything() {
-                return Err(Violation::PrefixesBesideEverything);
-            }
-            if follower.set.remove(prefix) {
-                self.forget(budget, prefix, peer);
-            }
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, budget: &mut Budget, prefix: &str, peer: u32) {
-        budget.release_prefix(prefix);
-        self.stats.prefixes = self.stats.prefixes.saturating_sub(1);
-        self.index.remove(prefix, peer);
-    }
-
-    /// The follower's connection is gone, and its record with it.
-    pub(crate) fn leave(&mut self, budget: &mut Budget, follower: &mut Follower, peer: u32) {
-        self.detach(budget, follower);
-        for prefix in follower.set.iter() {
-            self.forget(budget, prefix, peer);
-        }
-        self.everything.retain(|other| *other != peer);
-        self.quiet.retain(|other| *other != peer);
-        budget.note_positions(-i64::try_from(follower.positions()).unwrap_or(i64::MAX));
-        budget.note_answers(follower.noted_answers, 0);
-        if follower.has_begun() {
-            self.stats.subscribers -= 1;
-        }
-        self.stats.sent += follower.sent;
-        self.stats.lost += follower.lost;
-        self.stats.snapshot_messages += follower.snapshot_messages;
-    }
-
-    /// A follower of everything has read all there is: the next publication wakes it.
-    pub(crate) fn sleep(&mut self, follower: &mut Follower, peer: u32) {
-        if follower.is_everything() && !follower.quiet {
-            follower.quiet = true;
-            self.quiet.push(peer);
-        }
-    }
-
     /// Bytes that the index of prefixes holds.
     #[cfg(test)]
     pub(crate) fn index_bytes(&self) -> usize {
@@ -483,28 +320,17 @@ impl Publisher {
 
     /// The counters, without what living followers count themselves.
     pub(crate) fn stats(&self) -> PublisherStats {
+        let head = self.head();
         PublisherStats {
+            published: head,
             log_messages: self.log.len_messages() as u64,
             log_bytes: self.log.len_bytes() as u64,
             log_memory_bytes: (self.log.capacity_bytes() + self.log.index_bytes()) as u64,
-            log_span: self.log.seq(self.log.first_slot()).map_or(0, |first| self.head - first),
+            log_span: self.log.seq(self.log.first_slot()).map_or(0, |first| head - first),
             last_topics: self.last.as_ref().map_or(0, |last| last.len() as u64),
             last_bytes: self.last.as_ref().map_or(0, LastValues::bytes),
             last_dropped: self.last.as_ref().map_or(0, LastValues::dropped),
             ..self.stats
         }
     }
-}
-
-/// What a subscriber that was here before has missed of what lies before the beginning of its account. Nothing is known
-/// of what matched, so it is a bound.
-fn start_gap(start: Start, begins: u64) -> Option<Gap> {
-    let before = match start {
-        Start::Fresh => return None,
-        Start::From { seq } => seq,
-        Start::Resume { next_seq, .. } => next_seq,
-    };
-    // Nothing was published meanwhile: nothing can have been lost.
-    let missed = begins.checked_sub(before).filter(|missed| *missed > 0)?;
-    Some(Gap { before, after: begins, lost: Lost::AtMost(missed) })
 }

@@ -242,6 +242,7 @@ impl Server {
     /// all within `linger`. From here on nobody is let in.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
+        self.streams.stop();
         for conn in self.peers.ids() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             let max_frame = peer.session.peer_max_frame();

@@ -17,7 +17,7 @@ use super::codec;
 use super::method::PublishTopic;
 use crate::net::{self, Address, DriverThread, Port};
 use crate::pattern::{
-    PublishError, Published, PublisherStats, Refusal, Server, ServerStats, StreamError, StreamId,
+    Gate, PublishError, Published, PublisherStats, Refusal, Server, ServerStats, StreamError, StreamId,
     StreamOptions, Turn,
 };
 use builder::Config;
@@ -58,6 +58,8 @@ struct Inner {
 
 struct Running {
     port: Arc<Port<ServerHandler>>,
+    /// The main stream's.
+    gate: Arc<Gate>,
     driver: DriverThread,
     epoch: u64,
 }
@@ -81,7 +83,7 @@ impl RpcServer {
         topic: impl PublishTopic<T>,
         value: &T,
     ) -> Result<Published, PublishFailed> {
-        self.publish_value(StreamId::MAIN, topic, value)
+        publish_value(value, |data| self.publish_bytes(topic.topic(), data))
     }
 
     /// Publishes bytes as they are, for a codec of your own, on the main stream.
@@ -91,17 +93,6 @@ impl RpcServer {
     #[inline]
     pub fn publish_bytes(&self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
         self.publish_on(StreamId::MAIN, topic, data)
-    }
-
-    fn publish_value<T: Serialize + ?Sized>(
-        &self,
-        stream: StreamId,
-        topic: impl PublishTopic<T>,
-        value: &T,
-    ) -> Result<Published, PublishFailed> {
-        // The value's own code runs before any lock is taken.
-        let publish = |data: &[u8]| self.publish_on(stream, topic.topic(), data);
-        Ok(codec::encoded(value, publish).map_err(PublishFailed::Unencodable)??)
     }
 
     fn publish_on(&self, stream: StreamId, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
@@ -119,6 +110,11 @@ impl RpcServer {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
+        if stream == StreamId::MAIN {
+            if let Some(published) = running.gate.pass_over(topic, data) {
+                return Ok(published);
+            }
+        }
         let bytes = topic.len() + data.len();
         let publish = |server: &mut Server| server.publish_on(stream, topic, data);
         match running.port.command_in_flood(bytes, publish) {
@@ -231,15 +227,19 @@ impl RpcServer {
         let running = self.running().ok_or(StreamError::Stopped)?;
         // Held meanwhile, so that the order is the same in the next life.
         let mut streams = self.inner.config.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = running.port.command(|server, _| server.add_stream(name, options))?;
+        let (id, gate) = running.port.command(|server, _| {
+            let id = server.add_stream(name, options)?;
+            Ok::<_, StreamError>((id, server.gate(id)))
+        })?;
         streams.push((name.into(), options));
-        Ok(Stream::new(self.clone(), id, name))
+        Ok(Stream::new(self.clone(), id, gate, name))
     }
 
     fn find_stream(&self, name: &str) -> Result<Option<Stream>, StreamError> {
         let running = self.running().ok_or(StreamError::Stopped)?;
-        let id = running.port.lock().machine.stream(name);
-        Ok(id.map(|id| Stream::new(self.clone(), id, name)))
+        let machine = &running.port.lock().machine;
+        let id = machine.stream(name);
+        Ok(id.map(|id| Stream::new(self.clone(), id, machine.gate(id), name)))
     }
 
     fn stream_stats(&self, stream: StreamId) -> Option<PublisherStats> {
@@ -358,6 +358,14 @@ impl Drop for Inner {
     }
 }
 
+/// Encodes a value and publishes it. The value's own code runs before any lock is taken.
+fn publish_value<T: Serialize + ?Sized>(
+    value: &T,
+    publish: impl FnOnce(&[u8]) -> Result<Published, PublishError>,
+) -> Result<Published, PublishFailed> {
+    Ok(codec::encoded(value, publish).map_err(PublishFailed::Unencodable)??)
+}
+
 /// A publication's place among those that wait: given up in good order also if something panics.
 struct Waits<'a> {
     port: &'a Arc<Port<ServerHandler>>,
@@ -419,6 +427,24 @@ mod tests {
         server.start().expect("its port is free again");
         for stream in [StreamId::MAIN, stream] {
             assert_eq!(late(stream), Ok(0));
+        }
+    }
+
+    #[test]
+    fn publications_that_nobody_wants_have_a_life_too() {
+        let server = RpcServer::builder().bind("127.0.0.1:0").expect("a port");
+        let stream = server.stream("one more").expect("room");
+        for life in 1..=3 {
+            for seq in 0..100 {
+                let unwanted = Ok(Published { seq, subscribers: 0 });
+                assert_eq!(server.publish_bytes("a", b""), unwanted, "life {life}");
+                assert_eq!(stream.publish_bytes("a", b""), unwanted, "life {life}");
+            }
+            assert_eq!((server.stats().machine.publisher.published, stream.stats().published), (100, 100));
+            server.stop();
+            assert_eq!(server.publish_bytes("a", b""), Err(PublishError::Stopped));
+            assert_eq!(stream.publish_bytes("a", b""), Err(PublishError::Stopped));
+            server.start().expect("its port is free again");
         }
     }
 }

@@ -129,6 +129,29 @@ impl Trie {
         false
     }
 
+    /// Calls `f` with each prefix that is held, cut off after `most` bytes; with one of those that begin alike so far.
+    pub(super) fn for_each_beginning(&self, most: usize, mut f: impl FnMut(&[u8])) {
+        let mut beginning = Vec::with_capacity(most);
+        let mut ahead: Vec<_> = self.nodes.first().map(|root| (root, 0)).into_iter().collect();
+        while let Some((node, above)) = ahead.pop() {
+            beginning.truncate(above);
+            beginning.extend(node.label.iter().take(most - above));
+            let is_cut = beginning.len() == most;
+            if is_cut || !node.subscribers.is_empty() {
+                f(&beginning);
+            }
+            if !is_cut {
+                let len = beginning.len();
+                ahead.extend(node.children.iter().map(|child| (&self.nodes[child.node as usize], len)));
+            }
+        }
+    }
+
+    /// Nodes of the tree: at least as many as distinct prefixes, and fewer than twice as many and one.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
     /// Bytes held, free nodes included.
     pub(super) fn bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>() + self.free.capacity() * size_of::<u32>() + self.heap_bytes

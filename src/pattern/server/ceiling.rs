@@ -5,6 +5,7 @@ use super::super::follower::{Follower, FEW_BYTES, POSITION_BYTES};
 use super::super::log::LogLimits;
 use super::super::peers::Peers;
 use super::super::prefix::PrefixIndex;
+use super::super::publisher::Gate;
 use super::super::replier::{CallTable, Names, Replier, ENTRY_OVERHEAD};
 use super::super::spares::Spares;
 use super::super::{Buffers, CHUNK_BYTES};
@@ -25,7 +26,7 @@ use crate::wire::LENGTH_BYTES;
 /// | `prefixes` | the sets of all subscribers and their places in the indexes: `prefixes_bytes` |
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
-/// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) and the cache of its index |
+/// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) the cache of its index, and what sifts out publications that nobody wants |
 /// | `lanes` | calls in each lane that their callers have given up, and the last arguments' buffer, that of inline functions too |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
@@ -132,7 +133,7 @@ fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 
         messages: options.log_messages.unwrap_or(limits.log_messages) as usize,
     };
     let index = PrefixIndex::cache_bytes(limits.prefixes_bytes) as u64 + sessions * SUBSCRIBER_BYTES;
-    log.ceiling_bytes() as u64 + index + SEGMENTS_BYTES
+    log.ceiling_bytes() as u64 + index + Gate::sieve_bytes(limits) as u64 + SEGMENTS_BYTES
 }
 
 /// The shortest Request frame: a name of one byte and one settled id, without which the next one finds no room.

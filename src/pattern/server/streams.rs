@@ -2,12 +2,13 @@
 //! index.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::log::Slot;
 use super::super::publisher::{
-    Blocked, Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError, StreamId,
-    StreamOptions, Turn,
+    Blocked, Gate, Prepared, PublishError, Published, Publisher, PublisherStats, SlowPolicy, StreamError,
+    StreamId, StreamOptions, Turn,
 };
 use super::super::ConnId;
 use super::{wake, Server};
@@ -46,6 +47,11 @@ impl Streams {
     #[inline]
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Publisher> {
         Some(&mut self.streams.get_mut(id.index())?.1)
+    }
+
+    /// Nobody publishes any more, at no gate either.
+    pub(super) fn stop(&mut self) {
+        self.streams.iter_mut().for_each(|(_, publisher)| publisher.stop());
     }
 
     /// Nobody publishes or follows any more.
@@ -113,6 +119,12 @@ impl Server {
     /// The sequence number of a stream's next publication.
     pub fn head_of(&self, stream: StreamId) -> Option<u64> {
         self.streams.get(stream).map(Publisher::head)
+    }
+
+    /// Where publications that nobody wants pass, for any thread that has no lock on this server. It leads nowhere once the
+    /// server is stopped, or has another stream in this one's place.
+    pub fn gate(&self, stream: StreamId) -> Option<Arc<Gate>> {
+        self.streams.get(stream).map(|publisher| Arc::clone(publisher.gate()))
     }
 
     /// What a stream has counted so far.

@@ -1,3 +1,4 @@
+mod gate;
 mod streams;
 
 use alloc::boxed::Box;

@@ -14,7 +14,9 @@ use serde::Serialize;
 use super::handler::{CallBuffers, LaneJob, OnClient, ServerHandler};
 use super::{Inner, RpcServer, Running};
 use crate::net::{self, Address, AddressError, DriverThread, Keepalive, Port, ToAddress};
-use crate::pattern::{Limits, MemoryCeiling, Roles, Server, ServerEvent, StreamError, StreamOptions};
+use crate::pattern::{
+    Limits, MemoryCeiling, Roles, Server, ServerEvent, StreamError, StreamId, StreamOptions,
+};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, FunctionResult, Functions, Place, Responder};
 use crate::rpc::lane::Lane;
@@ -257,6 +259,7 @@ impl Config {
         for (name, options) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             machine.add_stream(name, *options).map_err(|error| refused(name, error))?;
         }
+        let gate = machine.gate(StreamId::MAIN).expect("a server has a main stream");
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
         let mut lanes = Vec::new();
         for name in &self.lanes {
@@ -284,7 +287,7 @@ impl Config {
             driver.listen(index, listener).map_err(net::Error::Setup)?;
         }
         let driver = DriverThread::start("pulsewire-server", driver, false).map_err(net::Error::Setup)?;
-        Ok((Running { port, driver, epoch }, local))
+        Ok((Running { port, gate, driver, epoch }, local))
     }
 }
 

@@ -1,11 +1,12 @@
 //! One stream of a server, to publish on.
 
 use std::boxed::Box;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{PublishFailed, RpcServer};
-use crate::pattern::{PublishError, Published, PublisherStats, StreamId};
+use super::{publish_value, PublishFailed, RpcServer};
+use crate::pattern::{Gate, PublishError, Published, PublisherStats, StreamId};
 use crate::rpc::method::PublishTopic;
 
 /// One stream of publications of an [`RpcServer`]: a log, a sequence and an index of prefixes of its own.
@@ -15,12 +16,14 @@ use crate::rpc::method::PublishTopic;
 pub struct Stream {
     server: RpcServer,
     id: StreamId,
+    /// That of the life in which this handle was made; shut for ever in later ones, where the stream itself is asked.
+    gate: Option<Arc<Gate>>,
     name: Box<str>,
 }
 
 impl Stream {
-    pub(super) fn new(server: RpcServer, id: StreamId, name: &str) -> Self {
-        Stream { server, id, name: Box::from(name) }
+    pub(super) fn new(server: RpcServer, id: StreamId, gate: Option<Arc<Gate>>, name: &str) -> Self {
+        Stream { server, id, gate, name: Box::from(name) }
     }
 
     /// Its name; empty for the main one.
@@ -37,7 +40,7 @@ impl Stream {
         topic: impl PublishTopic<T>,
         value: &T,
     ) -> Result<Published, PublishFailed> {
-        self.server.publish_value(self.id, topic, value)
+        publish_value(value, |data| self.publish_bytes(topic.topic(), data))
     }
 
     /// Publishes bytes as they are, for a codec of your own.
@@ -45,7 +48,10 @@ impl Stream {
     /// # Errors
     /// As for [`RpcServer::publish`].
     pub fn publish_bytes(&self, topic: &str, data: &[u8]) -> Result<Published, PublishError> {
-        self.server.publish_on(self.id, topic, data)
+        match self.gate.as_ref().and_then(|gate| gate.pass_over(topic, data)) {
+            Some(published) => Ok(published),
+            None => self.server.publish_on(self.id, topic, data),
+        }
     }
 
     /// What has been counted in this life of the server; all zero while it is stopped.
