@@ -19,7 +19,9 @@
 //! Nothing is forgotten at a hand-over: what has been announced and not been read to its end stands in the driver itself,
 //! which reads it before it sleeps.
 
+mod caretaker;
 mod courtesy;
+mod hold;
 mod leisure;
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ use std::thread::{self, Thread, ThreadId};
 use super::{Clock, Driver, Shared};
 use crate::time::{Duration, Instant};
 use courtesy::Courtesy;
-use leisure::{Leisure, Next, Sight};
+use hold::{Led, Place};
 
 /// The right to turn a driver, and those who wait for it.
 #[derive(Default)]
@@ -340,84 +342,6 @@ impl Lead {
             self.changed.notify_all();
         }
     }
-
-    // The caretaker.
-
-    /// Has the caretaker come at once, whoever leads.
-    pub(super) fn call_caretaker(&self, shared: &Shared) {
-        self.urgent.store(true, Ordering::SeqCst);
-        let state = self.lock();
-        drop(state);
-        self.changed.notify_all();
-        shared.wake_for_certain();
-    }
-
-    /// Waits until the driver is the caretaker's. It has come because it was called: then it does what it was called
-    /// for.
-    pub(super) fn await_leisure(&self, clock: &Clock) {
-        let mut state = self.lock();
-        let mut leisure = Leisure::new(state.takeovers);
-        while !self.urgent.load(Ordering::SeqCst) {
-            let is_attended = self.is_attended.load(Ordering::SeqCst);
-            // Said before it is asked what is left: whoever leaves something after that calls us back.
-            self.is_far.store(leisure.is_far(is_attended), Ordering::SeqCst);
-            let is_left = self.is_left.swap(false, Ordering::SeqCst);
-            let (leader, turns, since) = (state.leader, self.turns(), self.since_freed(clock));
-            let wait = match leisure.look(&Sight { leader, turns, since, is_attended, is_left }) {
-                Next::Take => return,
-                Next::LookIn(wait) => wait,
-                Next::Sleep => MOST_WAIT,
-            };
-            state.caretaker_sleeps = wait == MOST_WAIT;
-            state = match self.changed.wait_timeout(state, wait) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-            state.caretaker_sleeps = false;
-            self.is_far.store(false, Ordering::SeqCst);
-            leisure.note_passed(state.takeovers, self.turns());
-        }
-    }
-
-    fn turns(&self) -> u64 {
-        self.turns.load(Ordering::SeqCst)
-    }
-
-    fn since_freed(&self, clock: &Clock) -> Duration {
-        match self.freed_at.load(Ordering::SeqCst) {
-            0 => Duration::MAX,
-            at => clock.now().saturating_since(Instant::from_micros(at - 1)),
-        }
-    }
-
-    /// The caretaker has the driver. `None`: somebody waits for it, and is to have it.
-    pub(super) fn begin_care(&self) -> Option<u64> {
-        self.urgent.store(false, Ordering::SeqCst);
-        let mut state = self.lock();
-        if state.is_waited_for() {
-            return None;
-        }
-        state.begin(Leader::Caretaker);
-        self.is_free.store(false, Ordering::SeqCst);
-        Some(state.takeovers)
-    }
-
-    /// The caretaker has given the driver back, for one turn or for longer.
-    pub(super) fn end_care(&self, turn: Option<u64>, clock: &Clock) {
-        let mut state = self.lock();
-        match turn {
-            Some(turn) if state.takeovers != turn => return,
-            Some(_) => {
-                state.leader = Leader::Nobody;
-                self.is_free.store(true, Ordering::SeqCst);
-            }
-            None => {}
-        }
-        if state.is_waited_for() {
-            self.note_freed(clock.now());
-            self.pass_on(state);
-        }
-    }
 }
 
 impl State {
@@ -434,88 +358,6 @@ impl State {
         self.leading = (leader != Leader::Caretaker).then(|| thread::current().id());
         self.takeovers += 1;
         self.is_promised = false;
-    }
-}
-
-/// A waiter's or attendant's hold on the driver: given up in good order also if a turn panics.
-struct Led<'a> {
-    lead: &'a Lead,
-    shared: &'a Shared,
-    turn: u64,
-    /// When it was taken.
-    begun: Instant,
-    /// Others are to have the core when it is given back.
-    owes: bool,
-    /// There until the end.
-    guard: Option<MutexGuard<'a, Driver>>,
-}
-
-impl Led<'_> {
-    fn driver(&mut self) -> &mut Driver {
-        self.guard.as_mut().expect("it is let go at the end only")
-    }
-}
-
-impl Drop for Led<'_> {
-    fn drop(&mut self) {
-        // It was busy until then at least.
-        let last = self.driver().looked_at().max(self.begun);
-        self.guard = None;
-        self.lead.leave(self.turn, self.shared, last);
-    }
-}
-
-/// A waiting thread's place in the list.
-struct Place<'a> {
-    lead: &'a Lead,
-    shared: &'a Shared,
-    role: Leader,
-    listed: bool,
-}
-
-impl Place<'_> {
-    /// Takes a place in the list. False if it has one already; then it was looked at since.
-    fn enlist(&mut self) -> bool {
-        let me = thread::current();
-        let mut state = self.lead.lock();
-        if self.listed && state.has_listed(me.id()) {
-            return false;
-        }
-        match self.role {
-            Leader::Attendant => state.attendant = Some(me),
-            _ => state.waiters.push_back(me),
-        }
-        self.listed = true;
-        // Neither of them waits for anything of its own.
-        let ask = matches!(state.leader, Leader::Caretaker | Leader::Attendant);
-        drop(state);
-        if ask {
-            self.shared.wake_for_certain();
-        }
-        true
-    }
-
-    /// Leaves the list. True if it was chosen meanwhile.
-    fn delist(&mut self) -> bool {
-        if !core::mem::take(&mut self.listed) {
-            return false;
-        }
-        let me = thread::current().id();
-        let mut state = self.lead.lock();
-        let was_chosen = !state.has_listed(me);
-        state.waiters.retain(|waiter| waiter.id() != me);
-        state.attendant.take_if(|attendant| attendant.id() == me);
-        was_chosen
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.delist() {
-            // Chosen, and not in need of it any more: the next one is.
-            let state = self.lead.lock();
-            self.lead.pass_on(state);
-        }
     }
 }
 

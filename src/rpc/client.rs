@@ -2,12 +2,13 @@
 
 mod builder;
 mod handlers;
+mod life;
 mod source;
 mod watch;
 
 use std::boxed::Box;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -17,17 +18,17 @@ use serde::Serialize;
 use super::call::{CallOptions, PendingCall, RawCall};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
-use crate::net::{self, Command, DriverThread, Pace, Port, Shared, ToAddress};
+use crate::net::{self, Command, Pace, Port, ToAddress};
 use crate::pattern::{
     self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, SubscribeOptions, Subscriber,
 };
-use builder::Config;
 pub use builder::RpcClientBuilder;
 use handlers::Readable;
 pub(super) use handlers::{CallHandler, SubscriptionHandler};
+use life::{Inner, Running};
 use source::CallbackSource;
+use watch::Watch;
 pub use watch::{ClientEvent, Connection};
-use watch::{Watch, Whole};
 
 /// Calls functions of a server and follows its events.
 ///
@@ -36,26 +37,6 @@ use watch::{Watch, Whole};
 #[derive(Clone)]
 pub struct RpcClient {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    config: Config,
-    running: RwLock<Option<Arc<Running>>>,
-    /// The first life, which most clients have only one of: found without a lock. What little is left of it when it is over
-    /// stays until the last handle goes.
-    first: OnceLock<Arc<Running>>,
-    changing: Mutex<()>,
-}
-
-struct Running {
-    calls: Arc<Port<CallHandler>>,
-    subscriptions: Mutex<Vec<Weak<Port<SubscriptionHandler>>>>,
-    whole: Arc<Whole>,
-    shared: Arc<Shared>,
-    driver: DriverThread,
-    next_subscription: AtomicU64,
-    /// It was stopped.
-    is_over: AtomicBool,
 }
 
 /// What a client counts.
@@ -381,12 +362,7 @@ impl RpcClient {
     /// # Errors
     /// It is running, or there are no threads or no poll handle.
     pub fn start(&self) -> Result<(), net::Error> {
-        let _changing = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.running().is_some() {
-            return Err(net::Error::AlreadyRunning);
-        }
-        self.inner.run(self.inner.config.start()?);
-        Ok(())
+        self.inner.start()
     }
 
     /// Ends it: calls that were not sent end as not executed, sent ones as unknown, subscriptions end. Returns at once
@@ -427,69 +403,13 @@ impl RpcClient {
     }
 
     fn running(&self) -> Option<Arc<Running>> {
-        self.inner.running.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.running()
     }
 }
 
 impl core::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("RpcClient").field("connected", &self.is_connected()).finish()
-    }
-}
-
-impl Running {
-    fn subscriptions(&self) -> MutexGuard<'_, Vec<Weak<Port<SubscriptionHandler>>>> {
-        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn new(config: Config) -> Result<Self, net::Error> {
-        let running = config.start()?;
-        let inner =
-            Inner { config, running: RwLock::new(None), first: OnceLock::new(), changing: Mutex::new(()) };
-        inner.run(running);
-        Ok(inner)
-    }
-
-    fn run(&self, running: Running) {
-        let running = Arc::new(running);
-        // Only the first one stays.
-        let _ = self.first.set(Arc::clone(&running));
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
-    }
-
-    fn stop(&self) {
-        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = self.running.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(running) = running else { return };
-        running.is_over.store(true, Ordering::Relaxed);
-        running.whole.stop();
-        running.calls.command(|requester, now| requester.stop(now));
-        let deadline = running.calls.now() + self.config.limits.linger;
-        let ports: Vec<_> = running.subscriptions().drain(..).filter_map(|port| port.upgrade()).collect();
-        for port in &ports {
-            port.command(|subscriber, now| subscriber.stop(now));
-        }
-        if !running.driver.is_current() {
-            running.calls.wait_until(deadline, |requester| requester.is_flushed().then_some(()));
-            for port in &ports {
-                port.wait_until(deadline, |subscriber| subscriber.is_flushed().then_some(()));
-            }
-        }
-        let sources = running.whole.take_sources();
-        drop(ports);
-        self.config.callbacks.leave(&running.shared);
-        running.driver.finish();
-        // What the callbacks own is the user's, and its end may stop us once more.
-        drop(changing);
-        drop(sources);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 
