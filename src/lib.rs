@@ -71,8 +71,8 @@
 //! written together: when there are 64, when one of them is waited for or dropped, with one begun later than that (every
 //! eighth looks at the clock), or after half a millisecond.
 //!
-//! A publication that nobody wants takes no lock, while such publications are many: its stream has a gate that numbers it
-//! ([`pattern::Gate`]), and shuts before a subscriber comes.
+//! A publication that nobody wants takes no lock, while such publications are many and in a server's first life: its stream has
+//! a gate that numbers it ([`pattern::Gate`]), and shuts before a subscriber comes.
 //!
 //! No machine's lock is held across a system call, and no code of the user's runs under one: functions, callbacks,
 //! `Serialize`. Who turns a driver holds that driver meanwhile, system calls and log lines included; it keeps nobody from

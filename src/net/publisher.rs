@@ -1,14 +1,13 @@
 //! The bare publisher: publishes without a hidden thread.
 
 use core::net::SocketAddr;
-use std::sync::Arc;
 
 use super::bare::{under_another_loop, Socket};
 use super::replier::{close, listen};
 use super::{Error, ToAddress};
 use crate::pattern::{
-    Gate, Limits, PublishError, Published, PublisherStats, Roles, Server, ServerEvent, ServerStats,
-    StreamError, StreamId, StreamOptions,
+    Limits, PublishError, Published, PublisherStats, Roles, Server, ServerEvent, ServerStats, StreamError,
+    StreamId, StreamOptions,
 };
 use crate::time::Duration;
 
@@ -19,8 +18,6 @@ use crate::time::Duration;
 /// up; [`Publisher::next_timeout`] says when.
 pub struct Publisher {
     socket: Socket<Server>,
-    /// The main stream's.
-    gate: Arc<Gate>,
     limits: Limits,
     local: SocketAddr,
 }
@@ -34,8 +31,7 @@ impl Publisher {
     /// A bad address or limits, a port that is taken, no poll handle.
     pub fn bind(address: impl ToAddress, limits: Limits, plaintext: bool) -> Result<Self, Error> {
         let (socket, local) = listen(address, Roles::Publisher, &limits, plaintext)?;
-        let gate = main_gate(&socket);
-        Ok(Publisher { socket, gate, limits, local })
+        Ok(Publisher { socket, limits, local })
     }
 
     /// Publishes on the main stream, see [`Publisher::publish_on`].
@@ -61,11 +57,6 @@ impl Publisher {
         topic: &str,
         data: &[u8],
     ) -> Result<Published, PublishError> {
-        if stream == StreamId::MAIN {
-            if let Some(published) = self.gate.pass_over(topic, data) {
-                return Ok(published);
-            }
-        }
         let port = &self.socket.port;
         let publish = |machine: &mut Server| machine.publish_on(stream, topic, data);
         let mut published = port.command_in_flood(topic.len() + data.len(), publish);
@@ -101,9 +92,7 @@ impl Publisher {
     /// # Errors
     /// The log's size cannot be, or the stream is in use.
     pub fn set_main_stream(&mut self, options: StreamOptions) -> Result<(), StreamError> {
-        self.socket.port.command(|machine, _| machine.set_main_stream(options))?;
-        self.gate = main_gate(&self.socket);
-        Ok(())
+        self.socket.port.command(|machine, _| machine.set_main_stream(options))
     }
 
     /// What a stream has counted so far.
@@ -142,9 +131,4 @@ impl Publisher {
     pub fn close(self) -> Result<(), Error> {
         close(self.socket, &self.limits)
     }
-}
-
-fn main_gate(socket: &Socket<Server>) -> Arc<Gate> {
-    let gate = socket.port.lock().machine.gate(StreamId::MAIN);
-    gate.expect("a server has a main stream")
 }

@@ -197,7 +197,6 @@ impl Publisher {
         if self.stores(prepared) || self.last.is_some() {
             return None;
         }
-        self.is_blocked = false;
         Some(self.head.take_unwanted(&self.index))
     }
 

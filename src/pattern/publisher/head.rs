@@ -11,13 +11,19 @@
 //! So a number that was taken at the gate is one of a publication that nobody wanted when it was taken: had a subscriber come
 //! in between, the gate would be shut, or open again with another number.
 
+#[cfg(not(target_has_atomic = "64"))]
+mod number;
 #[cfg(test)]
 mod tests;
 
 use alloc::sync::Arc;
+use core::fmt;
 #[cfg(target_has_atomic = "64")]
 use core::sync::atomic::AtomicU64 as Number;
 use core::sync::atomic::Ordering;
+
+#[cfg(not(target_has_atomic = "64"))]
+use number::Number;
 
 use super::{PrefixIndex, Published};
 use crate::pattern::prefix::Sieve;
@@ -31,7 +37,6 @@ use crate::wire::MAX_NAME_BYTES;
 /// values), while most of them are wanted, after a stop, and on targets without 64-bit atomic operations.
 ///
 /// [`Retain::All`]: super::Retain::All
-#[derive(Debug)]
 pub struct Gate {
     /// The number of the next publication, or [`SHUT`].
     next: Number,
@@ -50,33 +55,34 @@ const OPENING: u32 = 8;
 /// It is shut when one is wanted that comes after fewer than so many others: two atomic operations each would cost more
 /// than is gained.
 const FEW: u64 = 4;
-/// With more nodes than this in the index, its sieve would let through most of what it is asked, and take long to fill.
-const MOST_NODES: usize = 32 * 1024;
+/// With more nodes than this in the index for each word of the sieve, that would let through more and more of what it is
+/// asked, and take longer and longer to fill under the lock: a millisecond for 16 KiB.
+const MOST_NODES: usize = 4;
 /// Other threads may be quicker so often; after that a publication goes by the lock.
 const TRIES: usize = 16;
-/// The sieve is filled anew when it may hold so many more prefixes than there are.
+/// The sieve is filled anew when so many prefixes have gone since, and as many as the index has nodes: filling is always a
+/// part of the work of those who came and went.
 const MOST_STALE: usize = 64;
 
 impl Gate {
-    /// Bytes of the sieve: two bits in 64 Ki let through 7 % of what nobody wants with 10 000 prefixes.
+    /// Bytes of the sieve, a power of two. 16 KiB let through 2 % of what nobody wants with 10 000 prefixes.
     pub(crate) fn sieve_bytes(limits: &Limits) -> usize {
-        usize::try_from(limits.prefixes_bytes / 64).unwrap_or(usize::MAX).clamp(512, 8 * 1024)
+        let part = usize::try_from(limits.prefixes_bytes / 64).unwrap_or(usize::MAX);
+        1 << part.clamp(512, 16 * 1024).ilog2()
     }
 
     /// Numbers a publication that nobody wants and nobody keeps; that is all there is to it. `None`: the stream is to be
     /// asked.
     #[inline]
     pub fn pass_over(&self, topic: &str, data: &[u8]) -> Option<Published> {
-        self.take_unwanted(topic, data).map(|seq| Published { seq, subscribers: 0 })
+        self.pass(topic, data).map(|seq| Published { seq, subscribers: 0 })
     }
 
     // Its result is in registers; put together in memory, it would cost as much as half of the rest.
-    fn take_unwanted(&self, topic: &str, data: &[u8]) -> Option<u64> {
-        if topic.len() > MAX_NAME_BYTES || topic.len() + data.len() > self.short_bytes {
-            return None;
-        }
+    #[inline]
+    fn pass(&self, topic: &str, data: &[u8]) -> Option<u64> {
         for _ in 0..TRIES {
-            let seq = self.look(topic)?;
+            let seq = self.look(topic, data)?;
             if self.take(seq) {
                 return Some(seq);
             }
@@ -84,18 +90,28 @@ impl Gate {
         None
     }
 
-    /// The number that a publication under this topic may take, if nobody wants it.
+    /// The number that a publication may take, if nobody wants it and it is not too long.
     #[inline]
-    fn look(&self, topic: &str) -> Option<u64> {
+    fn look(&self, topic: &str, data: &[u8]) -> Option<u64> {
         // The number first: who has come after that changes it.
         let seq = self.next.load(Ordering::Acquire);
-        (seq != SHUT && !self.sieve.may_match(topic.as_bytes())).then_some(seq)
+        if seq == SHUT || topic.len() > MAX_NAME_BYTES || topic.len() + data.len() > self.short_bytes {
+            return None;
+        }
+        (!self.sieve.may_match(topic.as_bytes())).then_some(seq)
     }
 
     /// Takes this number, unless it was taken, or somebody has come since it was found.
     #[inline]
     fn take(&self, seq: u64) -> bool {
         self.next.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_open = self.next.load(Ordering::Relaxed) != SHUT;
+        f.debug_struct("Gate").field("is_open", &is_open).finish_non_exhaustive()
     }
 }
 
@@ -122,7 +138,7 @@ impl Head {
         let may_open = may_open && cfg!(target_has_atomic = "64");
         let gate = Gate {
             next: Number::new(SHUT),
-            sieve: Sieve::new(seed, if may_open { Gate::sieve_bytes(limits) } else { 0 }),
+            sieve: Sieve::new(seed, if may_open { Gate::sieve_bytes(limits) } else { 4 }),
             short_bytes: max_frame.saturating_sub(FRAME_BYTES) as usize,
         };
         let gate = Arc::new(gate);
@@ -178,7 +194,7 @@ impl Head {
     #[cold]
     fn open(&mut self, index: &PrefixIndex) {
         self.unwanted = 0;
-        if index.nodes() > MOST_NODES {
+        if index.nodes() > MOST_NODES * self.gate.sieve.len() {
             return;
         }
         if self.stale > MOST_STALE + index.nodes() || (self.stale > 0 && index.is_empty()) {
@@ -208,7 +224,7 @@ impl Head {
     /// Somebody wants what begins so, from the head on. Said before the index knows, and before the head is asked for.
     pub(super) fn note_wanted(&mut self, prefix: &str) {
         self.shut();
-        if self.may_open && !prefix.is_empty() {
+        if self.may_open {
             self.gate.sieve.enter(prefix.as_bytes());
         }
     }
@@ -223,36 +239,6 @@ impl Head {
     pub(super) fn sifts_out(&self, topic: &str) -> bool {
         self.may_open && !self.gate.sieve.may_match(topic.as_bytes())
     }
-}
-
-/// What a target without atomic numbers of 64 bits has in their place: a gate that is always shut.
-#[cfg(not(target_has_atomic = "64"))]
-#[derive(Debug)]
-struct Number;
-
-#[cfg(not(target_has_atomic = "64"))]
-impl Number {
-    fn new(_: u64) -> Self {
-        Number
-    }
-
-    fn load(&self, _: Ordering) -> u64 {
-        SHUT
-    }
-
-    fn compare_exchange(&self, _: u64, _: u64, _: Ordering, _: Ordering) -> Result<u64, u64> {
-        Err(SHUT)
-    }
-
-    fn fetch_add(&self, _: u64, _: Ordering) -> u64 {
-        unreachable!("it is never open")
-    }
-
-    fn swap(&self, _: u64, _: Ordering) -> u64 {
-        unreachable!("it is never open")
-    }
-
-    fn store(&self, _: u64, _: Ordering) {}
 }
 
 impl Drop for Head {

@@ -206,6 +206,7 @@ impl Machine for Server {
 
     fn handle_poisoned(&mut self, _now: Instant) {
         self.stopping = true;
+        self.streams.stop();
         for conn in self.peers.ids() {
             self.drop_peer(conn, CloseReason::ByUs);
         }

@@ -1,4 +1,5 @@
 //! Publications that nobody wants, at the gate beside the lock, and those who come meanwhile.
+#![cfg(target_has_atomic = "64")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
@@ -107,8 +108,36 @@ fn nothing_is_published_at_the_gate_of_a_server_that_was_stopped() {
 }
 
 #[test]
+fn nothing_is_published_at_the_gate_of_a_server_that_a_panic_interrupted() {
+    let mut hand = server(Limits::default());
+    with_open_gate(&mut hand);
+    let now = hand.now;
+    hand.machine.handle_poisoned(now);
+    let gate = hand.machine.gate(StreamId::MAIN).unwrap();
+    assert_eq!(gate.pass_over("a", b""), None);
+    assert_eq!(hand.machine.publish("a", b""), Err(PublishError::Stopped));
+}
+
+#[test]
+fn whoever_adds_everything_to_its_prefixes_has_everything() {
+    let mut hand = server(Limits::default());
+    let conn = subscriber(&mut hand, 1, &["other"]);
+    let head = with_open_gate(&mut hand);
+    // Only a stranger's client asks for that.
+    subscribe(&mut hand, conn, 2, None, &[""]);
+    hand.expect(conn, Frame::Subscribed(Subscribed { ticket: 2, position: head }));
+    for n in 0..20 {
+        assert_eq!(publish_anyhow(&mut hand, "a.b"), Published { seq: head + n, subscribers: 1 });
+    }
+    let conn = subscriber(&mut hand, 2, &["", "w"]);
+    assert_eq!(publish_anyhow(&mut hand, "z"), Published { seq: head + 20, subscribers: 2 });
+    hand.expect(conn, publish(head + 20, "z", b"x"));
+}
+
+#[test]
 fn nothing_that_somebody_wants_passes_while_subscriptions_come_and_go() {
     const ROUNDS: u64 = 500;
+    const LONG: u64 = 100_000_000;
     let mut hand = server(Limits::default());
     let conn = subscriber(&mut hand, 1, &["other"]);
     let gate = hand.machine.gate(StreamId::MAIN).unwrap();
@@ -125,9 +154,11 @@ fn nothing_that_somebody_wants_passes_while_subscriptions_come_and_go() {
         let publishers = [scope.spawn(publish), scope.spawn(publish)];
         let mut wanted = Vec::new();
         for round in 0..ROUNDS {
-            while gate.pass_over("b", b"").is_none() {
+            let has_opened = (0..LONG).any(|_| {
                 thread::yield_now();
-            }
+                gate.pass_over("b", b"").is_some()
+            });
+            assert!(has_opened);
             let at = |ticket, is_wanted: bool| {
                 let mut hand = hand.lock().unwrap();
                 match is_wanted {
