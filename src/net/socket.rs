@@ -155,6 +155,16 @@ pub(crate) fn tune(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> 
     Ok(())
 }
 
+/// Lets the kernel hold little of what is written to a peer on this machine: what a flood leaves there is read out of the
+/// processor's caches then, and not out of memory. With buffers that grow to some megabytes a delivery to one of many
+/// subscribers takes its reader up to twice as long. Over a network the kernel decides, as there the buffer bounds the rate.
+pub(crate) fn hold_little(stream: &TcpStream, peer: SocketAddr) {
+    if peer.ip().to_canonical().is_loopback() {
+        // Where it cannot be set, it is as large as the system has it.
+        let _ = SockRef::from(stream).set_send_buffer_size(NEAR_SEND_BYTES);
+    }
+}
+
 /// Whether the system has run out of what a socket is made of: descriptors, buffers, memory.
 ///
 /// A listener must pause then, and try again by a timer and whenever a connection closes: the connection stays in
@@ -197,6 +207,8 @@ fn whole_seconds(length: Duration) -> Duration {
     Duration::from_secs(seconds.clamp(1, MAX_KEEPALIVE_SECONDS))
 }
 
+/// The kernel takes it twice, for what it keeps beside the bytes: then a chunk or two of 64 KiB are on their way.
+const NEAR_SEND_BYTES: usize = 128 * 1024;
 /// `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` of Linux, seconds.
 const MAX_KEEPALIVE_SECONDS: u64 = 32_767;
 /// `MAX_TCP_KEEPCNT` of Linux.

@@ -63,6 +63,7 @@ impl Driver {
                     log::debug!("accept-failed: {peer}: {error}");
                     return;
                 }
+                socket::hold_little(&stream, peer);
                 let Some(conn) = self.port(port).and_then(|port| port.accepted(peer)) else {
                     log::debug!("connection-refused: no room for {peer}");
                     return;

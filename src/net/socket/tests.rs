@@ -169,6 +169,24 @@ fn every_option_is_in_force_on_both_sides() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn little_is_held_for_a_peer_on_this_machine_alone() {
+    let mut listener = listen(local(0), BACKLOG).unwrap();
+    let client = connect(listener.local_addr().unwrap()).unwrap();
+    let server = accept(&mut listener);
+    let held = || SockRef::from(&server).send_buffer_size().unwrap();
+    let usual = held();
+    hold_little(&server, "192.0.2.1:4102".parse().unwrap());
+    assert_eq!(held(), usual, "over a network the kernel decides");
+    for near in ["127.0.0.1:4102", "[::1]:4102", "[::ffff:127.0.0.1]:4102"] {
+        SockRef::from(&server).set_send_buffer_size(16 * 1024).unwrap();
+        hold_little(&server, near.parse().unwrap());
+        assert_eq!(held(), 2 * NEAR_SEND_BYTES, "{near}");
+    }
+    drop(client);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn any_keepalive_that_can_be_built_is_taken() {
     let mut listener = listen(local(0), BACKLOG).unwrap();
     let client = connect(listener.local_addr().unwrap()).unwrap();
