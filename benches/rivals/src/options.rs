@@ -12,7 +12,7 @@ use crate::Result;
 const HELP: &str = "\
 Measures pulsewire beside bare TCP, bare mio and other messaging libraries, and writes a report.
 
-  --quick                 short runs, three repetitions: 5 to 8 minutes on two cores (default)
+  --quick                 short runs, three repetitions: 9 to 12 minutes on two cores (default)
   --full                  longer runs, five repetitions: 25 to 40 minutes
   --strace                count system calls per message in runs of their own as well (needs strace)
   --out FOLDER            where results.jsonl, report.md and the plots go

@@ -106,7 +106,7 @@ impl Cell {
 
     fn repetitions(self, options: &Options) -> usize {
         let usual = match (options.effort, self.case) {
-            (_, Case::Idle) => 1, // It comes out the same to a few pages.
+            (_, Case::Idle) if self.parameter >= 1_000 => 1, // A few pages more or less are nothing then.
             (Effort::Quick, _) => 3,
             (Effort::Full, _) => 5,
         };
