@@ -85,7 +85,7 @@ fn what_a_leader_leaves_unread_is_read_though_nothing_more_comes() {
     for n in 0..8 {
         assert!(begin(n, 4_000_000).wait().unwrap() == reply(n, 4_000_000));
     }
-    for (n, len) in (0..400u64).zip((270_000..470_000).step_by(10_000).cycle()) {
+    for (n, len) in (0..400u64).zip((140_000..240_000).step_by(5_000).cycle()) {
         // A short answer, and behind it more than is read in one turn: both lie in the kernel when the first is waited
         // for, unless the caretaker was quicker.
         let (short, long) = (begin(n, 8), begin(n, len));

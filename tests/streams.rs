@@ -5,7 +5,7 @@ mod support;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use pulsewire::pattern::PublishError;
+use pulsewire::pattern::{self, ConnectionEvent, EventKind, PublishError};
 use pulsewire::{
     Event, Lost, PublishFailed, Retain, RpcClient, RpcServer, SlowPolicy, StreamOptions, SubscribeOptions,
     Subscription,
@@ -122,6 +122,40 @@ fn a_blocking_stream_loses_nothing_to_readers_of_any_speed() {
     });
     let stats = all.stats();
     assert_eq!((stats.lost, stats.put_out), (0, 0));
+}
+
+#[test]
+fn a_large_publication_to_many_puts_nobody_out() {
+    let (readers, large) = (32, vec![7u8; 900_000]);
+    // Room for all that is published, once; not for each reader that is in the middle of one.
+    let server = RpcServer::builder()
+        .limits(limits(|limits| limits.send_queues_bytes = 4 << 20))
+        .main_stream(StreamOptions::default().policy(SlowPolicy::Block))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    let mut subscriptions: Vec<Subscription<u64>> =
+        (0..readers).map(|n| client.subscribe(if n % 2 == 0 { "" } else { "a" }).unwrap()).collect();
+    assert!(subscriptions.iter_mut().all(|subscription| subscription.wait_subscribed(LONG)));
+    for _ in 0..3 {
+        server.publish_bytes("a", &large).unwrap();
+    }
+    for subscription in &mut subscriptions {
+        let mut expected = 0;
+        while expected < 3 {
+            match subscription.recv_bytes(LONG).expect("an event") {
+                pattern::Event::Message { seq, data, .. } => {
+                    assert_eq!((seq, data.len()), (expected, large.len()));
+                    expected += 1;
+                }
+                pattern::Event::Other(EventKind::Subscribed { .. }) => {}
+                pattern::Event::Other(EventKind::Connection(event)) => {
+                    assert!(matches!(*event, ConnectionEvent::Connected { .. }), "{event:?}");
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+    }
 }
 
 #[test]

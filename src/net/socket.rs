@@ -155,15 +155,39 @@ pub(crate) fn tune(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> 
     Ok(())
 }
 
-/// Lets the kernel hold little of what is written to a peer on this machine: what a flood leaves there is read out of the
-/// processor's caches then, and not out of memory. With buffers that grow to some megabytes a delivery to one of many
-/// subscribers takes its reader up to twice as long. Over a network the kernel decides, as there the buffer bounds the rate.
-pub(crate) fn hold_little(stream: &TcpStream, peer: SocketAddr) {
-    if peer.ip().to_canonical().is_loopback() {
-        // Where it cannot be set, it is as large as the system has it.
-        let _ = SockRef::from(stream).set_send_buffer_size(NEAR_SEND_BYTES);
+/// The same for a connection that was accepted: the kernel holds little of what is written to a peer on this machine.
+///
+/// # Errors
+/// As for [`tune`].
+pub(crate) fn tune_accepted(stream: &TcpStream, peer: SocketAddr, keepalive: &Keepalive) -> io::Result<()> {
+    tune(stream, keepalive)?;
+    if is_near(stream.local_addr().ok(), peer) {
+        hold_little(stream);
+    }
+    Ok(())
+}
+
+/// Whether both ends of a connection are on this machine, as far as their addresses say.
+fn is_near(local: Option<SocketAddr>, peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback() || local.is_some_and(|local| local.ip() == peer.ip())
+}
+
+/// Bounds the send buffer, which over loopback is some megabytes from the beginning: a flood that lies there for each of
+/// many subscribers takes their readers up to twice as long for a delivery. Over a network the kernel decides, as there
+/// the buffer bounds the rate. Only servers do it: only they write to many.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn hold_little(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    // Where the system is set to less, that is its own wish.
+    if socket.send_buffer_size().is_ok_and(|size| size > 2 * NEAR_SEND_BYTES) {
+        // Where it cannot be set, the flood takes longer.
+        let _ = socket.set_send_buffer_size(NEAR_SEND_BYTES);
     }
 }
+
+/// Elsewhere nothing was measured.
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn hold_little(_stream: &TcpStream) {}
 
 /// Whether the system has run out of what a socket is made of: descriptors, buffers, memory.
 ///
@@ -207,7 +231,8 @@ fn whole_seconds(length: Duration) -> Duration {
     Duration::from_secs(seconds.clamp(1, MAX_KEEPALIVE_SECONDS))
 }
 
-/// The kernel takes it twice, for what it keeps beside the bytes: then a chunk or two of 64 KiB are on their way.
+/// The kernel doubles it: three or four chunks of 64 KiB are on their way.
+#[cfg(any(target_os = "android", target_os = "linux"))]
 const NEAR_SEND_BYTES: usize = 128 * 1024;
 /// `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` of Linux, seconds.
 const MAX_KEEPALIVE_SECONDS: u64 = 32_767;

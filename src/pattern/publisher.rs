@@ -6,6 +6,7 @@
 mod budget;
 mod following;
 mod head;
+mod large;
 mod last;
 mod options;
 mod outcome;
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 pub(crate) use budget::{answers_bytes, Budget};
 pub use head::Gate;
 use head::Head;
+pub(crate) use large::LargeFrames;
 pub(crate) use last::LastValues;
 pub use options::{Retain, SlowPolicy, StreamError, StreamId, StreamOptions};
 pub use outcome::{PublishError, Published, PublisherStats};
@@ -32,6 +34,7 @@ pub(crate) struct Publisher {
     policy: SlowPolicy,
     retain: Retain,
     log: Log,
+    large: LargeFrames,
     head: Head,
     last: Option<LastValues>,
     index: PrefixIndex,
@@ -101,6 +104,7 @@ impl Publisher {
             policy: options.policy,
             retain: options.retain,
             log,
+            large: LargeFrames::default(),
             head: Head::new(limits, seed, max_frame, leaves_no_trace),
             last: options.last_value.then(|| LastValues::new(limits.max_last_topics)),
             index,
@@ -131,6 +135,17 @@ impl Publisher {
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What a subscriber's frames are taken from: the log, the newest message of each topic if they are kept, and copies of
+    /// large frames.
+    pub(crate) fn sources(&mut self) -> (&Log, Option<&LastValues>, &mut LargeFrames) {
+        (&self.log, self.last.as_ref(), &mut self.large)
+    }
+
+    /// Bytes of memory that large frames take on their way out, beside the log.
+    pub(crate) fn large_bytes(&self) -> u64 {
+        self.large.bytes()
     }
 
     pub(crate) fn policy(&self) -> SlowPolicy {

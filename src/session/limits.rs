@@ -80,7 +80,8 @@ pub struct Limits {
     /// Bytes of control frames that wait to be written to one connection; beyond it that peer is not read from.
     /// Default 1 MiB. Answers and publications do not queue: they are written from their table and their log.
     pub send_queue_bytes: u64,
-    /// Bytes of frames that were begun and wait to be finished, all connections together. Default 64 MiB.
+    /// Bytes of frames that were begun and wait to be finished, all connections together. Default 64 MiB. A publication of
+    /// more than 128 KiB counts once, however many subscribers are in the middle of it.
     pub send_queues_bytes: u64,
     /// Bytes of prefixes, all subscribers together. Default 64 MiB.
     pub prefixes_bytes: u64,

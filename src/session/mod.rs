@@ -16,6 +16,7 @@ mod limits;
 mod outbox;
 mod progress;
 pub mod reconnect;
+mod shared;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,6 +27,7 @@ pub(crate) use limits::LEAST_LOG_BYTES;
 pub use limits::{Limits, LimitsError};
 pub use outbox::Chunk;
 pub(crate) use outbox::{Fate, Taken};
+pub(crate) use shared::SharedFrame;
 
 use crate::time::{Duration, Instant};
 use crate::wire::{ByeCode, Deframer, Frame, RejectCode, HANDSHAKE_MAX_FRAME};

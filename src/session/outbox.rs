@@ -1,8 +1,10 @@
 //! The send queue of a connection, and the chunks that a driver writes from it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::SharedFrame;
 use crate::wire;
 
 /// Bytes of the control queue that one chunk takes at most: a large set of prefixes is no reason for a large buffer.
@@ -13,7 +15,9 @@ const CONTROL_PER_CHUNK: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Chunk {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that have been written already.
+    /// A large frame that others write as well: it is the whole chunk then, and `buffer` is empty.
+    shared: Option<Arc<SharedFrame>>,
+    /// Bytes that have been written already.
     start: usize,
     /// Bytes of `buffer`, from its beginning, that are copied from the control queue. Whole frames of the roles
     /// follow them.
@@ -27,16 +31,21 @@ pub struct Chunk {
 impl Chunk {
     /// What is to be written.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        &self.whole()[self.start..]
     }
 
-    /// Bytes of memory that it takes.
+    fn whole(&self) -> &[u8] {
+        self.shared.as_ref().map_or(&self.buffer, |frame| frame.bytes())
+    }
+
+    /// Bytes of memory that it takes and shares with nobody.
     pub(crate) fn memory(&self) -> usize {
         self.buffer.capacity()
     }
 
     /// The buffer behind the control bytes, to append whole frames of the role to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.shared.is_none(), "nothing goes behind a frame that is shared");
         &mut self.buffer
     }
 
@@ -44,6 +53,12 @@ impl Chunk {
     pub(crate) fn replace_by(&mut self, frame: Vec<u8>) -> Vec<u8> {
         debug_assert!(self.buffer.is_empty(), "only an empty chunk can become one frame");
         core::mem::replace(&mut self.buffer, frame)
+    }
+
+    /// Makes a frame that others write as well the whole chunk.
+    pub(crate) fn share(&mut self, frame: Arc<SharedFrame>) {
+        debug_assert!(self.buffer.is_empty(), "only an empty chunk can become one frame");
+        self.shared = Some(frame);
     }
 
     /// Whether frames of the role may be appended.
@@ -68,10 +83,10 @@ impl Chunk {
     }
 
     fn frames(&self) -> impl Iterator<Item = Placed> + '_ {
-        let tail = self.tail_of.map(|tag| Placed { tag, begin: None, end: self.buffer.len() });
-        let mut begin = if tail.is_some() { self.buffer.len() } else { self.control };
+        let tail = self.tail_of.map(|tag| Placed { tag, begin: None, end: self.whole().len() });
+        let mut begin = if tail.is_some() { self.whole().len() } else { self.control };
         let whole = core::iter::from_fn(move || {
-            let (len, tag) = wire::frame_tag(self.buffer.get(begin..)?)?;
+            let (len, tag) = wire::frame_tag(self.whole().get(begin..)?)?;
             let placed = Placed { tag, begin: Some(begin), end: begin + len };
             begin += len;
             Some(placed)
@@ -167,7 +182,8 @@ impl Outbox {
         let waiting = &self.control[self.control_done..];
         let control = waiting.len().min(CONTROL_PER_CHUNK);
         buffer.extend_from_slice(&waiting[..control]);
-        Ok(Taken::Fresh(Chunk { buffer, start: 0, control, tail_of: None, cut: control < waiting.len() }))
+        let cut = control < waiting.len();
+        Ok(Taken::Fresh(Chunk { buffer, shared: None, start: 0, control, tail_of: None, cut }))
     }
 
     /// Gives a chunk back that turned out to hold nothing. Returns its buffer.
@@ -187,19 +203,23 @@ impl Outbox {
             self.control_done = 0;
         }
         // A fresh chunk starts at 0 and a tail has no control bytes, so `start` never splits the control part.
-        let begun = (reached < chunk.buffer.len())
+        let begun = (reached < chunk.whole().len())
             .then(|| chunk.frames().find(|frame| frame.fate(reached) == Fate::Begun))
             .flatten();
         let Some(frame) = begun else { return Some(chunk.buffer) };
         chunk.start = reached;
         chunk.control = 0;
         chunk.tail_of = Some(frame.tag);
+        if chunk.shared.is_some() {
+            let buffer = core::mem::take(&mut chunk.buffer);
+            self.rest = Some(Box::new(chunk));
+            return Some(buffer);
+        }
         let tail = frame.end - reached;
         if chunk.buffer.capacity() > 2 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
-            let tail_of = Some(frame.tag);
-            self.rest = Some(Box::new(Chunk { buffer: kept, start: 0, control: 0, tail_of, cut: false }));
+            self.rest = Some(Box::new(Chunk { buffer: kept, start: 0, shared: None, ..chunk }));
             return Some(chunk.buffer);
         }
         chunk.buffer.truncate(frame.end);

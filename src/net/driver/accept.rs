@@ -59,11 +59,10 @@ impl Driver {
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 let port = listener.port;
-                if let Err(error) = socket::tune(&stream, &self.keepalive) {
+                if let Err(error) = socket::tune_accepted(&stream, peer, &self.keepalive) {
                     log::debug!("accept-failed: {peer}: {error}");
                     return;
                 }
-                socket::hold_little(&stream, peer);
                 let Some(conn) = self.port(port).and_then(|port| port.accepted(peer)) else {
                     log::debug!("connection-refused: no room for {peer}");
                     return;

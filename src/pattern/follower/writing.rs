@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 
 use super::super::log::{Log, Slot};
-use super::super::publisher::{Budget, LastValues, SlowPolicy};
+use super::super::publisher::{Budget, LargeFrames, LastValues, SlowPolicy};
 use super::super::CHUNK_BYTES;
 use super::{drop_lapped, grown, Follow, Follower, Places};
 use crate::session::{Chunk, Fate, Session};
@@ -151,7 +151,11 @@ impl Follower {
 
     /// Appends whole frames from the log until the chunk is full, the stream is read up, or an acknowledgement's
     /// place has come. If a snapshot comes before that one, frames of it.
-    pub(crate) fn take(&mut self, chunk: &mut Chunk, log: &Log, last: Option<&LastValues>) {
+    pub(crate) fn take(
+        &mut self,
+        chunk: &mut Chunk,
+        (log, last, large): (&Log, Option<&LastValues>, &mut LargeFrames),
+    ) {
         if self.incoming.is_some() {
             return;
         }
@@ -174,12 +178,11 @@ impl Follower {
                         *next = run.next;
                         continue;
                     }
-                    // A frame longer than the room: alone, and whole, so that its tail can be kept if it is begun.
                     if !chunk.bytes().is_empty() {
                         break;
                     }
                     let Some(frame) = log.frame(*next) else { break };
-                    chunk.buffer().extend_from_slice(frame);
+                    put_alone(chunk, frame, *next, large);
                     *next += 1;
                 }
                 *until = (*next > *kept).then(|| log.seq(*next - 1)).flatten().map_or(0, |seq| seq + 1);
@@ -190,10 +193,13 @@ impl Follower {
                 while let Some(&slot) = pending.front() {
                     let reached = log.seq(slot).is_none_or(|seq| seq >= bound);
                     let Some(frame) = log.frame(slot).filter(|_| !reached) else { break };
-                    if frame.len() > room(chunk) && !chunk.bytes().is_empty() {
+                    if frame.len() <= room(chunk) {
+                        chunk.buffer().extend_from_slice(frame);
+                    } else if chunk.bytes().is_empty() {
+                        put_alone(chunk, frame, slot, large);
+                    } else {
                         break;
                     }
-                    chunk.buffer().extend_from_slice(frame);
                     pending.pop_front();
                     taken.push_back(slot);
                 }
@@ -261,6 +267,18 @@ impl Follower {
 const MOST_ANSWERED: usize = 1_024;
 /// Bytes of control frames that are written down before they are sent: what more there is, waits as it is.
 const MOST_RENDERED: usize = 256;
+
+/// Larger frames are not copied for each subscriber; smaller ones fit into a buffer that is kept.
+const SHARED_ABOVE_BYTES: usize = 2 * CHUNK_BYTES;
+
+/// Puts a frame that is longer than the room into an empty chunk: whole, so that its tail can be kept if it is begun.
+fn put_alone(chunk: &mut Chunk, frame: &[u8], slot: Slot, large: &mut LargeFrames) {
+    if frame.len() > SHARED_ABOVE_BYTES {
+        chunk.share(large.copy(slot, frame));
+    } else {
+        chunk.buffer().extend_from_slice(frame);
+    }
+}
 
 /// Bytes that may still be added to a chunk.
 fn room(chunk: &Chunk) -> usize {

@@ -126,7 +126,7 @@ impl Machine for Server {
             self.buffers.put(buffer);
         }
         let most = self.limits.send_queues_bytes - answers_bytes(&self.limits);
-        if self.rest_bytes > most && peer.session.rest_len() > 0 {
+        if peer.session.rest_len() > 0 && self.rest_bytes + self.streams.large_bytes() > most {
             let limit = self.limits.send_queues_bytes;
             self.drop_peer(conn, CloseReason::Limit(LimitReached::SendQueues { limit }));
             return;
@@ -270,10 +270,10 @@ impl Server {
                     }
                 }
                 Some(RecordRole::Subscriber(follower)) => {
-                    if let Some(publisher) = streams.get(follower.stream) {
+                    if let Some(publisher) = streams.get_mut(follower.stream) {
                         let held = follower.positions();
                         if rendered {
-                            follower.take(&mut chunk, publisher.log(), publisher.last());
+                            follower.take(&mut chunk, publisher.sources());
                         }
                         budget.note_positions(grown(held, follower.positions()));
                     }

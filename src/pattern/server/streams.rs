@@ -49,6 +49,11 @@ impl Streams {
         Some(&mut self.streams.get_mut(id.index())?.1)
     }
 
+    /// Bytes of memory that large frames take on their way out, beside the logs.
+    pub(super) fn large_bytes(&self) -> u64 {
+        self.streams.iter().map(|(_, publisher)| publisher.large_bytes()).sum()
+    }
+
     /// Nobody publishes any more, at no gate either.
     pub(super) fn stop(&mut self) {
         self.streams.iter_mut().for_each(|(_, publisher)| publisher.stop());

@@ -222,3 +222,50 @@ fn blocking_stream_waits_rather_than_forgets_places_when_their_memory_is_used_up
     hand.machine.publish("a", b"y").unwrap();
     hand.expect(slow, publish(published, "a", b"y")).expect_silence(slow);
 }
+
+#[test]
+fn a_large_publication_that_many_are_in_the_middle_of_takes_its_bytes_once() {
+    let limits = Limits { send_queues_bytes: 2 << 20, ..Limits::default() };
+    let mut hand = server(limits);
+    let conns: Vec<ConnId> =
+        (0..40).map(|n| subscriber(&mut hand, n, if n % 2 == 0 { &["a"] } else { &[""] })).collect();
+    for &conn in &conns {
+        hand.room(conn, 256 * 1024);
+    }
+    let large = vec![7u8; 900_000];
+    hand.machine.publish("a", &large).unwrap();
+    hand.pump();
+    assert_eq!(left(&mut hand), [], "nobody is slow, and it is 36 MB less");
+    assert_eq!((hand.machine.rest_bytes, hand.machine.streams.large_bytes() / 900_000), (0, 1));
+    // The next one goes behind it, in its own time.
+    hand.machine.publish("a", b"small").unwrap();
+    for &conn in &conns {
+        hand.room(conn, 1).room(conn, 300_000).room(conn, usize::MAX);
+        hand.expect(conn, publish(0, "a", &large))
+            .expect(conn, publish(1, "a", b"small"))
+            .expect_silence(conn);
+    }
+    assert_eq!(hand.machine.streams.large_bytes(), 0);
+}
+
+#[test]
+fn large_publications_that_nobody_finishes_cost_the_one_who_has_begun_too_many() {
+    let limits = Limits { send_queues_bytes: 2 << 20, ..Limits::default() };
+    let mut hand = server(limits);
+    let large = vec![7u8; 900_000];
+    // Each is in the middle of another one.
+    let conns: Vec<ConnId> = (0..4)
+        .map(|n| {
+            let conn = subscriber(&mut hand, n, &[""]);
+            hand.room(conn, 256 * 1024).machine.publish("a", &large).unwrap();
+            hand.pump();
+            conn
+        })
+        .collect();
+    let why = CloseReason::Limit(LimitReached::SendQueues { limit: 2 << 20 });
+    assert_eq!(left(&mut hand), [(conns[2], why.clone()), (conns[3], why)]);
+    assert_eq!(hand.machine.streams.large_bytes() / 900_000, 2);
+    hand.lose(conns[0], StreamEnd::Reset);
+    hand.room(conns[1], usize::MAX).expect(conns[1], publish(1, "a", &large));
+    assert_eq!(hand.machine.streams.large_bytes(), 0, "it goes with whoever was in the middle of it");
+}
