@@ -76,6 +76,12 @@ impl Deframer {
         Ok(Some(&self.partial[LENGTH_BYTES..]))
     }
 
+    /// Gives away the buffer of the frame that was handed out last, length field included, if that frame was copied: it
+    /// had not come in one piece. Who keeps it spares another copy.
+    pub fn take_copied(&mut self) -> Option<Vec<u8>> {
+        core::mem::take(&mut self.handed_out).then(|| core::mem::take(&mut self.partial))
+    }
+
     /// Nothing is unfinished, and nothing has failed: the next frame begins with the next byte.
     pub fn is_between_frames(&self) -> bool {
         self.failed.is_none() && (self.handed_out || self.partial.is_empty())
@@ -199,6 +205,21 @@ mod tests {
         assert_eq!(feed(&mut deframer, &frame[..10], 1_000), Ok(0));
         assert_eq!(feed(&mut deframer, &frame[10..], 1_000), Ok(1));
         assert_eq!(deframer.capacity(), 0);
+    }
+
+    #[test]
+    fn copied_frame_can_be_kept_and_a_borrowed_one_cannot() {
+        let stream = [4, 0, 0, 0, 1, 2, 3, 4, 2, 0, 0, 0, 5, 6];
+        let mut deframer = Deframer::new();
+        assert_eq!(deframer.next(&mut &stream[..6], 100), Ok(None));
+        assert_eq!(deframer.take_copied(), None, "it is not whole");
+        let mut input = &stream[6..];
+        assert_eq!(deframer.next(&mut input, 100), Ok(Some(&stream[4..8])));
+        assert_eq!(deframer.take_copied().as_deref(), Some(&stream[..8]));
+        assert_eq!((deframer.take_copied(), deframer.capacity()), (None, 0), "it is somebody else's now");
+        assert_eq!(deframer.next(&mut input, 100), Ok(Some(&stream[12..])));
+        assert_eq!(deframer.take_copied(), None, "it lies in the input");
+        assert_eq!(deframer.next(&mut input, 100), Ok(None));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What tells one client from another, and the code that they share: frames and chunks between a driver and a role.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::super::{earlier, Action, ConnId, DialError, Machine};
 use super::{Dialer, Stage};
 use crate::session::{Chunk, CloseReason, StreamEnd, Taken, Violation};
 use crate::time::Instant;
-use crate::wire::{Frame, Welcome};
+use crate::wire::{Frame, Reply, Welcome};
 
 /// What a role adds to the dialling side. The frames in a chunk are named by their tags.
 pub(crate) trait ClientRole {
@@ -18,6 +19,10 @@ pub(crate) trait ClientRole {
     fn handle_established(&mut self, now: Instant, welcome: Welcome, before: Option<u64>);
     /// A frame of the role. The session is established.
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason>;
+    /// The same for a reply whose payload may be kept.
+    fn handle_own_reply(&mut self, now: Instant, header: Reply, payload: Vec<u8>) -> Result<(), CloseReason> {
+        self.handle_frame(now, Frame::Reply { header, payload: &payload })
+    }
     /// Takes frames off the front of the input that it can do without any more ado, whole ones within the limit. Whatever
     /// it leaves comes as a frame. The session is established. True if it took any.
     fn handle_front(&mut self, _input: &mut &[u8], _limit: u32) -> bool {
@@ -87,6 +92,7 @@ impl<R: ClientRole> Machine for R {
             if established && deframer.is_between_frames() {
                 ended |= self.handle_front(&mut input, limit);
             }
+            let is_copied = !deframer.is_between_frames();
             let frame = match deframer.next(&mut input, limit) {
                 Ok(None) => break None,
                 Ok(Some(body)) => Frame::decode(body),
@@ -94,6 +100,13 @@ impl<R: ClientRole> Machine for R {
             };
             ended = true;
             let handled = match frame {
+                Ok(Frame::Reply { header, payload }) if is_copied && established => {
+                    let len = payload.len();
+                    let mut payload = deframer.take_copied().unwrap_or_default();
+                    payload.drain(..payload.len() - len);
+                    self.dialer_mut().handle_served();
+                    self.handle_own_reply(now, header, payload)
+                }
                 Ok(frame) => handle_frame(self, now, frame),
                 Err(error) => Err(CloseReason::Protocol(Violation::Bytes(error))),
             };

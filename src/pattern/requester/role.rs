@@ -1,5 +1,6 @@
 //! A requester on its connection: what is written, what comes back, and what a loss leaves of each call.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -61,12 +62,17 @@ impl ClientRole for Requester {
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {
         match frame {
             Frame::Reply { header, payload } => {
-                self.handle_reply(now, header, payload);
+                self.handle_reply(now, header, payload.into());
                 Ok(())
             }
             Frame::Heartbeat(_) => Ok(()),
             frame => Err(CloseReason::Protocol(Violation::Unexpected { kind: frame.kind() })),
         }
+    }
+
+    fn handle_own_reply(&mut self, now: Instant, header: Reply, payload: Vec<u8>) -> Result<(), CloseReason> {
+        self.handle_reply(now, header, payload.into());
+        Ok(())
     }
 
     fn handle_lost(&mut self, now: Instant, begun: Option<u64>) {
@@ -203,7 +209,7 @@ impl ClientRole for Requester {
 }
 
 impl Requester {
-    fn handle_reply(&mut self, now: Instant, reply: Reply, payload: &[u8]) {
+    fn handle_reply(&mut self, now: Instant, reply: Reply, payload: Cow<'_, [u8]>) {
         // Nobody waits for it any more, or nothing of the call has left us yet.
         let waits = |call: &&Call| call.state != State::Queued || call.sent;
         let Some(call) = self.calls.get(reply.id).filter(waits) else {
@@ -211,9 +217,9 @@ impl Requester {
             return;
         };
         let doubt = call.doubt;
-        let failed = |kind| Outcome::Failed(Failure { kind, text: words(payload) });
+        let failed = |kind| Outcome::Failed(Failure { kind, text: words(&payload) });
         let outcome = match reply.status {
-            Status::Ok => Outcome::Value(payload.to_vec()),
+            Status::Ok => Outcome::Value(payload.into_owned()),
             Status::Failed => failed(FailureKind::Function),
             Status::UnknownFunction => failed(FailureKind::UnknownFunction),
             Status::BadArguments => failed(FailureKind::BadArguments),

@@ -27,7 +27,7 @@ use crate::wire::LENGTH_BYTES;
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
 /// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) the cache of its index, and what sifts out publications that nobody wants |
-/// | `lanes` | calls in each lane that their callers have given up, and the last arguments' buffer, that of inline functions too |
+/// | `lanes` | calls in each lane that their callers have given up, and the buffers of the last arguments and the last answer, those of inline functions too: up to a sixty-fourth of `results_bytes` each |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
 /// What a user's own types decode into and encode to (16 KiB are kept for each thread that encodes), what functions
@@ -69,7 +69,7 @@ impl MemoryCeiling {
             last_values: if keeps_last { limits.last_values_bytes } else { 0 },
             streams: streams.iter().map(|stream| stream_bytes(limits, stream, sessions)).sum(),
             lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES)
-                + (lanes as u64 + 1) * LAST_ARGUMENTS_BYTES,
+                + (lanes as u64 + 1) * last_call_bytes(limits),
             buffers: read
                 + (Buffers::CEILING_BYTES + Spares::CEILING_BYTES + Names::CEILING_BYTES) as u64
                 + 2 * (MOST_EVENTS as u64 + limits.most_in_lane() as u64 + per_read)
@@ -98,6 +98,16 @@ impl Limits {
     /// [`MemoryCeiling`] has the parts. At most 512 MiB by default and 4 MiB for [`Limits::tiny`].
     pub fn memory_ceiling(&self) -> u64 {
         MemoryCeiling::of(self, &[StreamOptions::default()], 1).total_bytes()
+    }
+
+    /// A larger buffer of arguments is not kept for the next call in the same place.
+    pub(crate) const KEPT_ARGUMENTS_BYTES: usize = 48 * 1024;
+    /// What may be kept of an answer's buffer whatever the limits are.
+    pub(crate) const LEAST_KEPT_ANSWER_BYTES: usize = 16 * 1024;
+
+    /// A larger buffer of an answer is not kept for the next one in the same place. 1 MiB by default.
+    pub(crate) fn kept_answer_bytes(&self) -> usize {
+        usize::try_from(self.results_bytes / 64).unwrap_or(usize::MAX).max(Self::LEAST_KEPT_ANSWER_BYTES)
     }
 
     /// Calls that wait in one lane, those that their callers have given up included. Only a lane that hangs gets there.
@@ -136,6 +146,11 @@ fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 
     log.ceiling_bytes() as u64 + index + Gate::sieve_bytes(limits) as u64 + SEGMENTS_BYTES
 }
 
+/// The buffers of the last arguments and the last answer in a place where functions run.
+fn last_call_bytes(limits: &Limits) -> u64 {
+    (Limits::KEPT_ARGUMENTS_BYTES + limits.kept_answer_bytes()) as u64
+}
+
 /// The shortest Request frame: a name of one byte and one settled id, without which the next one finds no room.
 const LEAST_REQUEST_BYTES: u64 = 29;
 /// Control frames that wait, with the room that they grow into.
@@ -144,8 +159,6 @@ const CONTROL_BYTES: u64 = 512;
 const TREE_BYTES: u64 = 144;
 /// What the driver knows of a connection: its socket, its places in three tables and those in queues.
 const DRIVER_BYTES: u64 = 384;
-/// The buffers of a lane's last arguments and its last answer.
-const LAST_ARGUMENTS_BYTES: u64 = CHUNK_BYTES as u64;
 /// A job in a lane's queue.
 const LANE_JOB_BYTES: u64 = 40;
 /// A subscriber's stamp in an index, and its places in three lists that may have twice the room.
@@ -191,7 +204,7 @@ mod tests {
         assert!(two.streams - one.streams >= 1024 * 1024);
         assert_eq!(
             two.lanes - one.lanes,
-            one.lanes - LAST_ARGUMENTS_BYTES,
+            one.lanes - last_call_bytes(&limits),
             "inline functions have a buffer of their own"
         );
         assert!(two.total_bytes() > one.total_bytes() + 1024 * 1024);

@@ -264,7 +264,7 @@ impl Config {
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
-            let mut buffers = CallBuffers::default();
+            let mut buffers = CallBuffers::new(&self.limits);
             let run = move |job: LaneJob| job.run(&functions, &mut buffers);
             let lane = Lane::start(name, self.lane_stack_bytes, self.limits.most_in_lane(), run);
             lanes.push(lane.map_err(net::Error::Setup)?);
@@ -278,7 +278,7 @@ impl Config {
             lanes,
             on_client,
             slow_inline: AtomicU64::new(0),
-            inline_buffers: Mutex::default(),
+            inline_buffers: Mutex::new(CallBuffers::new(&self.limits)),
         };
         let port = Port::new(handler, machine, shared);
         let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());

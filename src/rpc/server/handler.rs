@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use crate::net::{Handler, Instant, Port};
-use crate::pattern::{Refusal, Server, ServerEvent, Status, Ticket, Work};
+use crate::pattern::{Limits, Refusal, Server, ServerEvent, Status, Ticket, Work};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, Functions, Place};
 use crate::rpc::lane::{Lane, Refused};
@@ -27,17 +27,31 @@ pub(crate) struct ServerHandler {
 pub(super) struct CallBuffers {
     arguments: Vec<u8>,
     answer: Vec<u8>,
+    /// A larger buffer of an answer is not kept.
+    most: usize,
+    /// Answers since the last one that needed so large a buffer.
+    small: u32,
 }
 
 impl CallBuffers {
-    /// Lets go of what is too large to be kept.
+    pub(super) fn new(limits: &Limits) -> Self {
+        CallBuffers { most: limits.kept_answer_bytes(), ..Self::default() }
+    }
+
+    /// Lets go of what is too large to be kept, or has not been needed for a while.
+    ///
+    /// A buffer of some hundred KiB that is taken and given back for each call costs more than all else that is done with
+    /// its bytes: the allocator returns it to the system, and each of its pages is a fault the next time.
     fn trim(&mut self) {
-        for (buffer, most) in
-            [(&mut self.arguments, KEPT_ARGUMENTS_BYTES), (&mut self.answer, KEPT_ANSWER_BYTES)]
-        {
-            if buffer.capacity() > most {
-                *buffer = Vec::new();
-            }
+        if self.arguments.capacity() > Limits::KEPT_ARGUMENTS_BYTES {
+            self.arguments = Vec::new();
+        }
+        if self.answer.capacity() <= Limits::LEAST_KEPT_ANSWER_BYTES {
+            return;
+        }
+        self.small = if self.answer.len() > Limits::LEAST_KEPT_ANSWER_BYTES { 0 } else { self.small + 1 };
+        if self.answer.capacity() > self.most || self.small >= SMALL_IN_A_ROW {
+            (self.answer, self.small) = (Vec::new(), 0);
         }
     }
 }
@@ -249,9 +263,36 @@ impl LaneJob {
     }
 }
 
-/// A larger buffer of arguments is not kept for the next ones. The ceiling foresees 64 KiB for both in each place.
-const KEPT_ARGUMENTS_BYTES: usize = 48 * 1024;
-/// A larger buffer of an answer is not kept for the next ones.
-const KEPT_ANSWER_BYTES: usize = 16 * 1024;
+/// So many answers that needed no large buffer, one after the other, and it is let go of.
+const SMALL_IN_A_ROW: u32 = 64;
 /// An inline function that takes longer is warned of.
 const SLOW_INLINE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_answers_buffer_is_kept_while_there_are_large_answers() {
+        let mut buffers = CallBuffers::new(&Limits::default());
+        let answer = |buffers: &mut CallBuffers, len: usize| {
+            buffers.answer.clear();
+            buffers.answer.resize(len, 7);
+            buffers.trim();
+            buffers.answer.capacity()
+        };
+        assert!(answer(&mut buffers, 1_000_000) >= 1_000_000);
+        for _ in 1..SMALL_IN_A_ROW {
+            assert!(answer(&mut buffers, 100) >= 1_000_000);
+        }
+        answer(&mut buffers, 1_000_000);
+        for _ in 1..SMALL_IN_A_ROW {
+            assert!(answer(&mut buffers, 100) >= 1_000_000, "they are counted anew");
+        }
+        assert_eq!(answer(&mut buffers, 100), 0);
+        assert_eq!(answer(&mut buffers, (1 << 20) + 1), 0, "more than a sixty-fourth of all results");
+        let mut small = CallBuffers::new(&Limits::tiny());
+        assert_eq!(answer(&mut small, Limits::LEAST_KEPT_ANSWER_BYTES + 1), 0);
+        assert!(answer(&mut small, Limits::LEAST_KEPT_ANSWER_BYTES) > 0);
+    }
+}
