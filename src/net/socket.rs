@@ -172,13 +172,13 @@ fn is_near(local: Option<SocketAddr>, peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback() || local.is_some_and(|local| local.ip() == peer.ip())
 }
 
-/// Bounds the send buffer, which over loopback is some megabytes from the beginning: a flood that lies there for each of
+/// Cuts the send buffer, which over loopback is some megabytes from the beginning: a flood that lies there for each of
 /// many subscribers takes their readers up to twice as long for a delivery. Over a network the kernel decides, as there
 /// the buffer bounds the rate. Only servers do it: only they write to many.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 fn hold_little(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    // Where the system is set to less, that is its own wish.
+    // Less is never raised.
     if socket.send_buffer_size().is_ok_and(|size| size > 2 * NEAR_SEND_BYTES) {
         // Where it cannot be set, the flood takes longer.
         let _ = socket.set_send_buffer_size(NEAR_SEND_BYTES);

@@ -81,7 +81,8 @@ pub struct Limits {
     /// Default 1 MiB. Answers and publications do not queue: they are written from their table and their log.
     pub send_queue_bytes: u64,
     /// Bytes of frames that were begun and wait to be finished, all connections together. Default 64 MiB. A publication of
-    /// more than 128 KiB counts once, however many subscribers are in the middle of it.
+    /// more than 128 KiB counts whole, and once, however many subscribers are in the middle of it; a newest value that is
+    /// sent on request counts for each.
     pub send_queues_bytes: u64,
     /// Bytes of prefixes, all subscribers together. Default 64 MiB.
     pub prefixes_bytes: u64,

@@ -334,4 +334,33 @@ mod tests {
         assert_eq!(chunk.bytes().as_ptr(), place);
         assert_eq!(fates(&chunk, 16), vec![(7, Fate::Written)]);
     }
+
+    #[test]
+    fn a_shared_frame_is_begun_once_and_ends_with_its_chunk() {
+        let total = Arc::default();
+        let shared = SharedFrame::new(&frame(7), Arc::clone(&total));
+        let mut outbox = Outbox::default();
+        let share = |outbox: &mut Outbox| {
+            let mut chunk = with_frames(outbox, &[]);
+            chunk.share(Arc::clone(&shared));
+            chunk
+        };
+        let chunk = share(&mut outbox);
+        assert_eq!((fates(&chunk, 0), chunk.memory()), (vec![(7, Fate::Untouched)], 0));
+        outbox.put_back(chunk, 0);
+        assert_eq!((outbox.begun(), Arc::strong_count(&shared)), (None, 1), "nothing of it has been written");
+        let chunk = share(&mut outbox);
+        assert!(outbox.put_back(chunk, 5).is_some(), "the buffer is free");
+        for _ in 0..2 {
+            let Ok(Taken::Rest(chunk, _)) = outbox.take(Vec::new()) else { panic!("expected the rest") };
+            assert_eq!((chunk.bytes(), fates(&chunk, 0)), (&frame(7)[5..], vec![(7, Fate::Begun)]));
+            assert!(outbox.put_back(chunk, 0).is_some());
+            assert_eq!((outbox.begun(), outbox.rest_len(), outbox.rest_memory()), (Some(7), 11, 0));
+        }
+        let Ok(Taken::Rest(lent, _)) = outbox.take(Vec::new()) else { panic!("expected the rest") };
+        drop((outbox, shared));
+        assert_eq!(total.load(core::sync::atomic::Ordering::Relaxed), 16, "the driver has it still");
+        drop(lent.into_buffer());
+        assert_eq!(total.load(core::sync::atomic::Ordering::Relaxed), 0);
+    }
 }

@@ -77,7 +77,7 @@ impl Deframer {
     }
 
     /// Gives away the buffer of the frame that was handed out last, length field included, if that frame was copied: it
-    /// had not come in one piece. Who keeps it spares another copy.
+    /// had not come in one piece. Who keeps it spares another buffer.
     pub fn take_copied(&mut self) -> Option<Vec<u8>> {
         core::mem::take(&mut self.handed_out).then(|| core::mem::take(&mut self.partial))
     }

@@ -268,12 +268,9 @@ const MOST_ANSWERED: usize = 1_024;
 /// Bytes of control frames that are written down before they are sent: what more there is, waits as it is.
 const MOST_RENDERED: usize = 256;
 
-/// Larger frames are not copied for each subscriber; smaller ones fit into a buffer that is kept.
-const SHARED_ABOVE_BYTES: usize = 2 * CHUNK_BYTES;
-
 /// Puts a frame that is longer than the room into an empty chunk: whole, so that its tail can be kept if it is begun.
 fn put_alone(chunk: &mut Chunk, frame: &[u8], slot: Slot, large: &mut LargeFrames) {
-    if frame.len() > SHARED_ABOVE_BYTES {
+    if frame.len() > LargeFrames::ABOVE_BYTES {
         chunk.share(large.copy(slot, frame));
     } else {
         chunk.buffer().extend_from_slice(frame);

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::log::Slot;
-use crate::session::SharedFrame;
+use super::super::CHUNK_BYTES;
+use crate::session::{Limits, SharedFrame};
 
 /// The copies of a stream's large frames that somebody is in the middle of.
 ///
@@ -19,6 +20,16 @@ pub(crate) struct LargeFrames {
 }
 
 impl LargeFrames {
+    /// Larger frames are not copied for each subscriber; smaller ones fit into a buffer that is kept.
+    pub(crate) const ABOVE_BYTES: usize = 2 * CHUNK_BYTES;
+
+    /// The most memory that is known of copies, in bytes. The copies themselves are in the budget of send queues.
+    pub(crate) fn ceiling_bytes(limits: &Limits) -> u64 {
+        /// What is left of a copy until the next one comes, and its place among twice as many.
+        const EACH: u64 = 96;
+        (limits.send_queues_bytes / Self::ABOVE_BYTES as u64 + 2) * EACH
+    }
+
     /// The copy of the log's frame in this slot: one that somebody has, or a new one.
     pub(crate) fn copy(&mut self, slot: Slot, frame: &[u8]) -> Arc<SharedFrame> {
         let newest_first = self.copies.iter().rev();

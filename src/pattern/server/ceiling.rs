@@ -5,7 +5,7 @@ use super::super::follower::{Follower, FEW_BYTES, POSITION_BYTES};
 use super::super::log::LogLimits;
 use super::super::peers::Peers;
 use super::super::prefix::PrefixIndex;
-use super::super::publisher::Gate;
+use super::super::publisher::{Gate, LargeFrames};
 use super::super::replier::{CallTable, Names, Replier, ENTRY_OVERHEAD};
 use super::super::spares::Spares;
 use super::super::{Buffers, CHUNK_BYTES};
@@ -27,7 +27,7 @@ use crate::wire::LENGTH_BYTES;
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
 /// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) the cache of its index, and what sifts out publications that nobody wants |
-/// | `lanes` | calls in each lane that their callers have given up, and the buffers of the last arguments and the last answer, those of inline functions too: up to a sixty-fourth of `results_bytes` each |
+/// | `lanes` | calls in each lane that their callers have given up, and in each, and for inline functions, the buffers of the last arguments (48 KiB) and of the last answer (a sixty-fourth of `results_bytes`, at least 16 KiB) |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
 /// What a user's own types decode into and encode to (16 KiB are kept for each thread that encodes), what functions
@@ -143,7 +143,8 @@ fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 
         messages: options.log_messages.unwrap_or(limits.log_messages) as usize,
     };
     let index = PrefixIndex::cache_bytes(limits.prefixes_bytes) as u64 + sessions * SUBSCRIBER_BYTES;
-    log.ceiling_bytes() as u64 + index + Gate::sieve_bytes(limits) as u64 + SEGMENTS_BYTES
+    let large = LargeFrames::ceiling_bytes(limits);
+    log.ceiling_bytes() as u64 + index + Gate::sieve_bytes(limits) as u64 + SEGMENTS_BYTES + large
 }
 
 /// The buffers of the last arguments and the last answer in a place where functions run.

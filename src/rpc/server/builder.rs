@@ -261,11 +261,12 @@ impl Config {
         }
         let gate = machine.gate(StreamId::MAIN).expect("a server has a main stream");
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
+        let kept_answer_bytes = self.limits.kept_answer_bytes();
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
-            let mut buffers = CallBuffers::new(&self.limits);
-            let run = move |job: LaneJob| job.run(&functions, &mut buffers);
+            let mut buffers = CallBuffers::default();
+            let run = move |job: LaneJob| job.run(&functions, &mut buffers, kept_answer_bytes);
             let lane = Lane::start(name, self.lane_stack_bytes, self.limits.most_in_lane(), run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
@@ -278,7 +279,8 @@ impl Config {
             lanes,
             on_client,
             slow_inline: AtomicU64::new(0),
-            inline_buffers: Mutex::new(CallBuffers::new(&self.limits)),
+            inline_buffers: Mutex::default(),
+            kept_answer_bytes,
         };
         let port = Port::new(handler, machine, shared);
         let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());

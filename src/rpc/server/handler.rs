@@ -20,6 +20,8 @@ pub(crate) struct ServerHandler {
     pub(super) slow_inline: AtomicU64,
     /// The buffers of the last inline function.
     pub(super) inline_buffers: Mutex<CallBuffers>,
+    /// See [`Limits::kept_answer_bytes`].
+    pub(super) kept_answer_bytes: usize,
 }
 
 /// The buffers of the last call that was run in a place, for the next one.
@@ -27,22 +29,16 @@ pub(crate) struct ServerHandler {
 pub(super) struct CallBuffers {
     arguments: Vec<u8>,
     answer: Vec<u8>,
-    /// A larger buffer of an answer is not kept.
-    most: usize,
-    /// Answers since the last one that needed so large a buffer.
+    /// Times in a row that the last answer needed no large buffer.
     small: u32,
 }
 
 impl CallBuffers {
-    pub(super) fn new(limits: &Limits) -> Self {
-        CallBuffers { most: limits.kept_answer_bytes(), ..Self::default() }
-    }
-
-    /// Lets go of what is too large to be kept, or has not been needed for a while.
+    /// Lets go of what is too large to be kept, or has not been needed for a while. An answer's buffer may have `most` bytes.
     ///
     /// A buffer of some hundred KiB that is taken and given back for each call costs more than all else that is done with
     /// its bytes: the allocator returns it to the system, and each of its pages is a fault the next time.
-    fn trim(&mut self) {
+    fn trim(&mut self, most: usize) {
         if self.arguments.capacity() > Limits::KEPT_ARGUMENTS_BYTES {
             self.arguments = Vec::new();
         }
@@ -50,7 +46,7 @@ impl CallBuffers {
             return;
         }
         self.small = if self.answer.len() > Limits::LEAST_KEPT_ANSWER_BYTES { 0 } else { self.small + 1 };
-        if self.answer.capacity() > self.most || self.small >= SMALL_IN_A_ROW {
+        if self.answer.capacity() > most || self.small >= SMALL_IN_A_ROW {
             (self.answer, self.small) = (Vec::new(), 0);
         }
     }
@@ -225,7 +221,7 @@ impl Drop for Inline<'_> {
         if self.is_quiet {
             self.port.command_in_turn(|_| ());
         }
-        self.buffers.trim();
+        self.buffers.trim(self.handler.kept_answer_bytes);
         *self.handler.inline_buffers() = core::mem::take(&mut self.buffers);
     }
 }
@@ -239,7 +235,7 @@ pub(super) struct LaneJob {
 
 impl LaneJob {
     /// Runs it, unless it has expired or been withdrawn while it waited. The buffers are those of the call before.
-    pub(super) fn run(self, functions: &Functions, buffers: &mut CallBuffers) {
+    pub(super) fn run(self, functions: &Functions, buffers: &mut CallBuffers, kept_answer_bytes: usize) {
         let (port, ticket) = (&self.port, self.ticket);
         let last = core::mem::take(&mut buffers.arguments);
         let started = port.command(|server, now| {
@@ -253,7 +249,7 @@ impl LaneJob {
             port.command(|server, _| server.reply(ticket, status, &buffers.answer));
         }
         buffers.arguments = arguments;
-        buffers.trim();
+        buffers.trim(kept_answer_bytes);
     }
 
     /// Answers that it is not started.
@@ -274,11 +270,11 @@ mod tests {
 
     #[test]
     fn a_large_answers_buffer_is_kept_while_there_are_large_answers() {
-        let mut buffers = CallBuffers::new(&Limits::default());
+        let (mut buffers, most) = (CallBuffers::default(), Limits::default().kept_answer_bytes());
         let answer = |buffers: &mut CallBuffers, len: usize| {
             buffers.answer.clear();
             buffers.answer.resize(len, 7);
-            buffers.trim();
+            buffers.trim(most);
             buffers.answer.capacity()
         };
         assert!(answer(&mut buffers, 1_000_000) >= 1_000_000);
@@ -291,8 +287,6 @@ mod tests {
         }
         assert_eq!(answer(&mut buffers, 100), 0);
         assert_eq!(answer(&mut buffers, (1 << 20) + 1), 0, "more than a sixty-fourth of all results");
-        let mut small = CallBuffers::new(&Limits::tiny());
-        assert_eq!(answer(&mut small, Limits::LEAST_KEPT_ANSWER_BYTES + 1), 0);
-        assert!(answer(&mut small, Limits::LEAST_KEPT_ANSWER_BYTES) > 0);
+        assert_eq!(Limits::tiny().kept_answer_bytes(), Limits::LEAST_KEPT_ANSWER_BYTES);
     }
 }
