@@ -231,7 +231,7 @@ fn whole_seconds(length: Duration) -> Duration {
     Duration::from_secs(seconds.clamp(1, MAX_KEEPALIVE_SECONDS))
 }
 
-/// The kernel doubles it: three or four chunks of 64 KiB are on their way.
+/// The kernel doubles it: about four chunks of 64 KiB find room.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const NEAR_SEND_BYTES: usize = 128 * 1024;
 /// `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL` of Linux, seconds.

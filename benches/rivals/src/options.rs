@@ -12,8 +12,8 @@ use crate::Result;
 const HELP: &str = "\
 Measures pulsewire beside bare TCP, bare mio and other messaging libraries, and writes a report.
 
-  --quick                 short runs, three repetitions: 9 to 12 minutes on two cores (default)
-  --full                  longer runs, five repetitions: 25 to 40 minutes
+  --quick                 short runs, three repetitions: 10 to 13 minutes on two cores (default)
+  --full                  longer runs, five repetitions: several times as long
   --strace                count system calls per message in runs of their own as well (needs strace)
   --out FOLDER            where results.jsonl, report.md and the plots go
                           (default: benches/report, or nowhere if only a part is measured)

@@ -102,7 +102,7 @@ impl<R: ClientRole> Machine for R {
             let handled = match frame {
                 Ok(Frame::Reply { header, payload }) if is_copied && established => {
                     let len = payload.len();
-                    let mut payload = deframer.take_copied().unwrap_or_default();
+                    let mut payload = deframer.take_copied().expect("its frame was copied");
                     payload.drain(..payload.len() - len);
                     self.dialer_mut().handle_served();
                     self.handle_own_reply(now, header, payload)
