@@ -114,7 +114,7 @@ fn main() -> FunctionResult<()> {
         }
     };
     println!("10 + 11 = {:?} (a zigzag varint) after {:?}", done.outcome, origin.elapsed());
-    assert_eq!(done.outcome, Outcome::Value(vec![42]));
+    assert_eq!(done.outcome, Outcome::Value(vec![42].into()));
 
     turned.machine.stop(turned.now());
     while !turned.machine.is_closed() {

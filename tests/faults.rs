@@ -1134,7 +1134,7 @@ fn bare_sockets_call_and_answer() {
                 break done;
             }
         };
-        assert_eq!((done.id, done.outcome), (id, Outcome::Value(vec![n])));
+        assert_eq!((done.id, done.outcome), (id, Outcome::Value(vec![n].into())));
     }
     assert!(requester.is_connected());
     requester.close().unwrap();

@@ -123,7 +123,7 @@ impl Pair {
             assert_eq!(self.ends.insert(id, None), None, "ids are used once");
             // The number is what the function sees, the id what the caller does: the one leads to the other.
             self.runs.insert(number, if options.idempotent { 0 } else { ONCE });
-            self.ends.insert(u64::MAX - id, Some(Outcome::Value(number.to_le_bytes().to_vec())));
+            self.ends.insert(u64::MAX - id, Some(Outcome::Value(number.to_le_bytes().to_vec().into())));
         }
     }
 
@@ -164,7 +164,7 @@ impl Pair {
             let ran = self.runs[&number] != 0 && self.runs[&number] != ONCE;
             match &done.outcome {
                 Outcome::Value(value) => {
-                    assert!(ran && *value == number.to_le_bytes(), "call {number}: {value:?}")
+                    assert!(ran && **value == number.to_le_bytes(), "call {number}: {value:?}")
                 }
                 Outcome::NotExecuted(why) => assert!(!ran, "call {number} ran, and is {why:?}"),
                 _ => {}

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::bare::{under_another_loop, Socket};
 use super::{random_u64, Error, ToAddress};
-use crate::pattern::{Limits, Roles, Server, ServerEvent, ServerStats, Status, Ticket};
+use crate::pattern::{Limits, Received, Roles, Server, ServerEvent, ServerStats, Status, Ticket};
 use crate::time::Duration;
 
 /// One call that was taken up: from here on it has run, and [`Replier::reply`] answers it.
@@ -17,7 +17,7 @@ pub struct Call {
     /// The function that is asked for.
     pub function: Arc<str>,
     /// Its arguments.
-    pub arguments: Vec<u8>,
+    pub arguments: Received,
 }
 
 /// Answers calls, and has no thread: whoever receives them drives it.

@@ -24,7 +24,7 @@ use crate::time::Duration;
 /// let server = "127.0.0.1:2014".parse().unwrap();
 /// let mut requester = Requester::connect(&[server], Limits::default(), Reconnect::default())?;
 /// match requester.request("echo", b"hello", Duration::from_secs(1))? {
-///     Outcome::Value(bytes) => assert_eq!(bytes, b"hello"),
+///     Outcome::Value(bytes) => assert_eq!(&bytes[..], b"hello"),
 ///     other => println!("{other:?}"),
 /// }
 /// # Ok::<(), pulsewire::net::Error>(())

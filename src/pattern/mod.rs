@@ -31,10 +31,12 @@ mod log;
 mod peers;
 mod prefix;
 mod publisher;
+mod received;
 mod replier;
 mod requester;
 mod server;
 mod set;
+mod shelf;
 mod spares;
 mod subscriber;
 
@@ -53,9 +55,11 @@ pub use publisher::{
     Gate, PublishError, Published, PublisherStats, Retain, SlowPolicy, StreamError, StreamId, StreamOptions,
     Turn,
 };
-pub use replier::{NotStarted, ReplierStats, Ticket, Work};
+pub use received::Received;
+pub use replier::{NotStarted, ReplierStats, Ticket, Work, ANSWER_FRONT_BYTES};
 pub use requester::{
     CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, Requester, RequesterStats, Unknown,
+    REQUEST_FRONT_BYTES,
 };
 pub use server::{MemoryCeiling, Roles, Server, ServerEvent, ServerStats};
 pub use subscriber::{Place, SubscribeError, SubscribeOptions, Subscriber, SubscriberStats};
@@ -171,9 +175,14 @@ impl Buffers {
         self.0.pop().unwrap_or_default()
     }
 
-    fn put(&mut self, buffer: Vec<u8>) {
-        if self.0.len() < Self::MOST && buffer.capacity() <= Self::MOST_BYTES_EACH {
+    /// Keeps a buffer if it is among the first few, and gives one back that is too large.
+    fn put(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        if buffer.capacity() > Self::MOST_BYTES_EACH {
+            return Some(buffer);
+        }
+        if self.0.len() < Self::MOST {
             self.0.push(buffer);
         }
+        None
     }
 }

@@ -22,11 +22,13 @@ use alloc::vec::Vec;
 
 use super::ascending::Ascending;
 use super::peers::RecordId;
+use super::received::{Incoming, Received};
+use super::shelf::Shelf;
 use super::spares::Spares;
 use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
-use crate::wire::{Frame, Refusal, Reply, Request, Settle, Status};
+use crate::wire::{self, Frame, Refusal, Reply, Request, Settle, Status};
 pub(super) use names::Names;
 pub(super) use table::{CallTable, ENTRY_OVERHEAD};
 use table::{Entry, State, TO_WRITE_SLACK};
@@ -47,6 +49,25 @@ pub struct Work {
     pub function: Arc<str>,
     /// When the caller gives up: after it the call is not started.
     pub deadline: Instant,
+}
+
+/// What goes with an answer.
+pub(super) enum Payload<'a> {
+    /// Somewhere, to be copied.
+    Borrowed(&'a [u8]),
+    /// In a buffer behind [`ANSWER_FRONT_BYTES`] of room, which may be kept if an empty one is left in its place.
+    InPlace(&'a mut Vec<u8>),
+}
+
+impl Payload<'_> {
+    pub(super) const NONE: Self = Payload::Borrowed(&[]);
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Borrowed(bytes) => bytes,
+            Payload::InPlace(buffer) => &buffer[ANSWER_FRONT_BYTES..],
+        }
+    }
 }
 
 /// Why a call is not to be started. It has had its answer, if it can still be answered.
@@ -98,6 +119,8 @@ const ROOM_PART: u64 = 64;
 const LARGE_PART: u64 = 16;
 /// Bytes of a Reply frame beside its payload, its length included, at most.
 const REPLY_HEADER_BYTES: usize = 24;
+/// Room in front of a result for the rest of its frame, in bytes: for [`Server::reply_in_place`](super::Server::reply_in_place).
+pub const ANSWER_FRONT_BYTES: usize = wire::RESULT_HEAD_BYTES;
 /// A written result above this is not kept until it is settled.
 const KEPT_RESULT_BYTES: usize = 64 * 1024;
 
@@ -116,6 +139,8 @@ pub(crate) struct Replier {
     names: Names,
     /// Buffers of arguments and answers.
     spares: Spares,
+    /// Those of large ones. Within the budget of results.
+    shelf: Shelf,
     pub(crate) stats: ReplierStats,
 }
 
@@ -137,6 +162,7 @@ impl Replier {
             is_behind: false,
             names: Names::default(),
             spares: Spares::default(),
+            shelf: Shelf::new(limits.results_bytes),
             stats: ReplierStats::default(),
         }
     }
@@ -148,7 +174,7 @@ impl Replier {
         table: &mut CallTable,
         record: RecordId,
         header: Request<'_>,
-        arguments: &[u8],
+        arguments: Incoming<'_>,
         max_frame: u32,
     ) -> Result<Option<Work>, Violation> {
         self.settle(table, header.settled.iter());
@@ -173,11 +199,14 @@ impl Replier {
             return Ok(None);
         }
         table.last_id = header.id;
-        let cost = ENTRY_OVERHEAD + arguments.len() as u64;
+        let cost = match &arguments {
+            Incoming::Borrowed(bytes) => bytes.len() as u64,
+            Incoming::Owned(arguments) => Shelf::cost(arguments.buffer()),
+        };
         let unsettled = table.entries.len() - table.settled_running as usize;
         let full = self.is_behind
             || unsettled >= self.max_in_flight
-            || self.stats.queued_bytes + cost > self.queued_limit;
+            || self.stats.queued_bytes + ENTRY_OVERHEAD + cost > self.queued_limit;
         if unsettled >= self.max_in_flight.saturating_mul(2) {
             // It was told that it is full, and goes on without settling: not even refusals are kept without bound.
             return Err(Violation::TooManyInFlight { limit: self.max_in_flight as u64 });
@@ -186,13 +215,21 @@ impl Replier {
         let deadline = now + Duration::from_millis(u64::from(header.time_left_ms));
         if full {
             self.stats.refused += 1;
+            if let Incoming::Owned(arguments) = arguments {
+                self.give_back(arguments);
+            }
             let state = State::Running { held: 0, settled: false };
             table.entries.push(header.id, Entry { bytes: Vec::new(), state });
-            self.finish(table, header.id, Status::NotExecuted(Refusal::Full), &[], max_frame);
+            self.finish(table, header.id, Status::NotExecuted(Refusal::Full), Payload::NONE, max_frame);
             return Ok(None);
         }
-        self.stats.queued_bytes += arguments.len() as u64;
-        let entry = Entry { bytes: self.spares.copy(arguments), state: State::Queued { deadline } };
+        self.stats.queued_bytes += cost;
+        let (bytes, begin) = match arguments {
+            Incoming::Borrowed(bytes) => (self.spares.copy(bytes), 0),
+            Incoming::Owned(arguments) => arguments.into_parts(),
+        };
+        let begin = u32::try_from(begin).expect("frames are limited to a u32");
+        let entry = Entry { bytes, state: State::Queued { deadline, begin } };
         table.entries.push(header.id, entry);
         self.count(table);
         let ticket = Ticket { record, id: header.id };
@@ -221,7 +258,7 @@ impl Replier {
         if frame.is_empty() {
             // It was large and had been begun on the connection that is lost.
             *frame = self.without_payload(id, Status::ResultNotKept, max_frame);
-            self.stats.result_bytes += frame.len() as u64;
+            self.stats.result_bytes += Shelf::cost(frame);
         }
         table.to_write.push_back(id);
         self.count(table);
@@ -270,24 +307,71 @@ impl Replier {
         table: &mut CallTable,
         id: u64,
         max_frame: u32,
-    ) -> Result<Vec<u8>, NotStarted> {
+    ) -> Result<Received, NotStarted> {
         let entry = table.entries.get_mut(id).ok_or(NotStarted::Withdrawn)?;
-        let State::Queued { deadline } = entry.state else { return Err(NotStarted::Started) };
+        let State::Queued { deadline, begin } = entry.state else { return Err(NotStarted::Started) };
         if now >= deadline {
             self.stats.expired += 1;
-            self.finish(table, id, Status::NotExecuted(Refusal::Expired), &[], max_frame);
+            self.finish(table, id, Status::NotExecuted(Refusal::Expired), Payload::NONE, max_frame);
             return Err(NotStarted::Expired);
         }
-        let arguments = core::mem::take(&mut entry.bytes);
-        let held = u32::try_from(arguments.len()).expect("frames are limited to a u32");
-        entry.state = State::Running { held, settled: false };
+        let buffer = core::mem::take(&mut entry.bytes);
+        entry.state = State::Running { held: Shelf::cost(&buffer), settled: false };
         self.stats.started += 1;
-        Ok(arguments)
+        Ok(Received::behind(buffer, begin as usize))
     }
 
-    /// Takes a buffer back that [`Replier::start`] handed out.
-    pub(crate) fn give_back(&mut self, arguments: Vec<u8>) {
-        self.spares.put(arguments);
+    /// Takes arguments back that [`Replier::start`] handed out.
+    pub(crate) fn give_back(&mut self, arguments: Received) {
+        self.keep(arguments.into_parts().0);
+    }
+
+    /// Keeps a buffer for the next message.
+    pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
+        if let Some(small) = self.shelf.put(buffer, self.free_bytes()) {
+            self.spares.put(small);
+        }
+    }
+
+    /// Keeps this buffer for the next message if it is a large one, and leaves an empty one in its place.
+    pub(crate) fn keep_large(&mut self, buffer: &mut Vec<u8>) {
+        if self.shelf.is_large(buffer.capacity()) {
+            self.keep(core::mem::take(buffer));
+        }
+    }
+
+    /// Bytes of results that may still be kept.
+    fn free_bytes(&self) -> u64 {
+        self.results_limit.saturating_sub(self.stats.result_bytes)
+    }
+
+    /// Arguments of so many bytes are kept where they came together.
+    pub(crate) fn is_large(&self, len: usize) -> bool {
+        self.shelf.is_large(len)
+    }
+
+    /// An empty buffer for a frame of `len` bytes that is coming, if there is one that is hardly larger.
+    pub(crate) fn lend_buffer(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.shelf.is_large(len).then(|| self.shelf.take_fitting(len)).flatten()
+    }
+
+    /// A buffer for an answer: one of those that are left of large ones, as long as there are any.
+    pub(crate) fn lend_for_answer(&mut self, buffer: &mut Vec<u8>) {
+        if !self.shelf.is_large(buffer.capacity()) {
+            if let Some(large) = self.shelf.take_any() {
+                *buffer = large;
+            }
+        }
+    }
+
+    /// Lets go of what large messages have left if there were none for a while.
+    pub(crate) fn age(&mut self) {
+        self.shelf.age();
+    }
+
+    /// Lets go of what is only kept for messages that are to come.
+    pub(crate) fn release(&mut self) {
+        (self.spares, self.shelf) = (Spares::default(), Shelf::new(self.results_limit));
     }
 
     /// Enters the answer of a call. A call that has its answer keeps its first one. Returns whether anybody waits.
@@ -296,7 +380,7 @@ impl Replier {
         table: &mut CallTable,
         id: u64,
         status: Status,
-        payload: &[u8],
+        payload: Payload<'_>,
         max_frame: u32,
     ) -> bool {
         match table.entries.get(id).map(|entry| entry.state) {
@@ -326,7 +410,7 @@ impl Replier {
     pub(crate) fn refuse_queued(&mut self, table: &mut CallTable, why: Refusal, max_frame: u32) {
         let queued = table.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Queued { .. }));
         for id in queued.map(|(id, _)| id).collect::<Vec<_>>() {
-            self.finish(table, id, Status::NotExecuted(why), &[], max_frame);
+            self.finish(table, id, Status::NotExecuted(why), Payload::NONE, max_frame);
         }
     }
 
@@ -341,37 +425,62 @@ impl Replier {
         self.count(table);
     }
 
-    fn finish(&mut self, table: &mut CallTable, id: u64, status: Status, payload: &[u8], max_frame: u32) {
+    fn finish(
+        &mut self,
+        table: &mut CallTable,
+        id: u64,
+        status: Status,
+        payload: Payload<'_>,
+        max_frame: u32,
+    ) {
         let Some(entry) = table.entries.get_mut(id) else { return };
         match entry.state {
             State::Queued { .. } => {
-                self.stats.queued_bytes -= entry.bytes.len() as u64;
-                self.spares.put(core::mem::take(&mut entry.bytes));
+                let buffer = core::mem::take(&mut entry.bytes);
+                self.stats.queued_bytes -= Shelf::cost(&buffer);
+                self.keep(buffer);
             }
-            State::Running { held, .. } => self.stats.queued_bytes -= u64::from(held),
+            State::Running { held, .. } => self.stats.queued_bytes -= held,
             State::Done { .. } => {}
         }
         entry.bytes = self.answer(id, status, payload, max_frame);
         entry.state = State::Done { written: false };
-        self.stats.result_bytes += entry.bytes.len() as u64;
+        self.stats.result_bytes += Shelf::cost(&entry.bytes);
+        self.shelf.make_room(self.free_bytes());
         table.to_write.push_back(id);
         self.count(table);
     }
 
     /// The frame of an answer; if there is no room for it, one that says so.
-    fn answer(&mut self, id: u64, status: Status, payload: &[u8], max_frame: u32) -> Vec<u8> {
+    fn answer(&mut self, id: u64, status: Status, mut payload: Payload<'_>, max_frame: u32) -> Vec<u8> {
+        if let Payload::InPlace(buffer) = &mut payload {
+            let is_free = self.stats.result_bytes + Shelf::cost(buffer) <= self.results_limit;
+            let may_stay = status == Status::Ok && self.shelf.may_stay(buffer) && is_free;
+            if may_stay && wire::complete_result(id, max_frame, buffer).is_ok() {
+                return core::mem::take(buffer);
+            }
+        }
+        let payload = payload.bytes();
         if payload.is_empty() || self.stats.result_bytes + payload.len() as u64 <= self.results_limit {
-            let mut frame = self.spares.take(payload.len() + REPLY_HEADER_BYTES);
+            let mut frame = self.take_buffer(payload.len() + REPLY_HEADER_BYTES);
             if (Frame::Reply { header: Reply { id, status }, payload }.encode(max_frame, &mut frame)).is_ok()
             {
                 return frame;
             }
-            self.spares.put(frame);
+            self.keep(frame);
         }
         self.stats.results_not_kept += 1;
         // A lost result is something to know; of a refusal only the words are lost.
         let status = if status == Status::Ok { Status::ResultNotKept } else { status };
         self.without_payload(id, status, max_frame)
+    }
+
+    /// An empty buffer for `len` bytes.
+    fn take_buffer(&mut self, len: usize) -> Vec<u8> {
+        // It counts for all that it takes.
+        let is_free = self.free_bytes() >= 2 * len as u64;
+        let large = (is_free && self.shelf.is_large(len)).then(|| self.shelf.take_fitting(len)).flatten();
+        large.unwrap_or_else(|| self.spares.take(len))
     }
 
     fn without_payload(&mut self, id: u64, status: Status, max_frame: u32) -> Vec<u8> {
@@ -386,14 +495,14 @@ impl Replier {
         let Some(entry) = table.entries.remove(id) else { return };
         self.stats.queued_bytes -= ENTRY_OVERHEAD;
         match entry.state {
-            State::Queued { .. } => self.stats.queued_bytes -= entry.bytes.len() as u64,
+            State::Queued { .. } => self.stats.queued_bytes -= Shelf::cost(&entry.bytes),
             State::Running { held, settled } => {
-                self.stats.queued_bytes -= u64::from(held);
+                self.stats.queued_bytes -= held;
                 table.settled_running -= u32::from(settled);
             }
-            State::Done { .. } => self.stats.result_bytes -= entry.bytes.len() as u64,
+            State::Done { .. } => self.stats.result_bytes -= Shelf::cost(&entry.bytes),
         }
-        self.spares.put(entry.bytes);
+        self.keep(entry.bytes);
         // Whoever settles what it does not read must not make the list grow.
         if table.to_write.len() > table.entries.len() + TO_WRITE_SLACK {
             table.to_write.retain(|id| table.entries.contains_key(*id));
@@ -446,7 +555,7 @@ impl Replier {
                 }
                 *written = true;
                 let frame = core::mem::take(frame);
-                self.stats.result_bytes -= frame.len() as u64;
+                self.stats.result_bytes -= Shelf::cost(&frame);
                 table.to_write.pop_front();
                 return Some(chunk.replace_by(frame));
             }
@@ -472,7 +581,7 @@ impl Replier {
                 if frame.is_empty() {
                     // A large answer had become the chunk itself.
                     *frame = chunk.bytes().to_vec();
-                    self.stats.result_bytes += frame.len() as u64;
+                    self.stats.result_bytes += Shelf::cost(frame);
                 }
                 *written = false;
                 table.to_write.push_front(id);

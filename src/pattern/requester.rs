@@ -18,25 +18,31 @@ mod settling;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use outcome::{CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome, RequesterStats, Unknown};
 
 use super::ascending::Ascending;
 use super::dialer::{Dialer, DialerSetup};
+use super::shelf::Shelf;
 use super::spares::Spares;
 use super::{ConnectionEvent, Random, Reconnect};
-use crate::session::Limits;
+use crate::session::{Limits, SharedFrame};
 use crate::time::Instant;
-use crate::wire::{Role, SessionId, MAX_NAME_BYTES};
+use crate::wire::{RequestParts, Role, SessionId, MAX_NAME_BYTES};
 
 #[derive(Debug)]
 struct Call {
     /// What its caller knows it by.
     id: u64,
-    /// The function's name, and the arguments behind it.
+    /// The function's name, and the arguments behind it unless they are large.
     text: Vec<u8>,
     name_len: u8,
+    /// Large arguments, behind [`REQUEST_FRONT_BYTES`] of room: the frame is written from where they are held.
+    large: Option<Arc<SharedFrame>>,
+    /// What it counts for in the budget of what is held.
+    held: u64,
     options: CallOptions,
     state: State,
     /// The kernel had all of it once, on this connection or an earlier one: only the server can say that it was not
@@ -47,8 +53,9 @@ struct Call {
 }
 
 impl Call {
-    fn arguments(&self) -> &[u8] {
-        &self.text[usize::from(self.name_len)..]
+    /// The function's name, and the arguments unless they are large.
+    fn text(&self) -> (&[u8], &[u8]) {
+        self.text.split_at(usize::from(self.name_len))
     }
 }
 
@@ -88,6 +95,8 @@ pub struct Requester {
     done: VecDeque<Done>,
     /// Buffers of calls.
     spares: Spares,
+    /// Those of large calls, and for large results. Within the budget of what is held.
+    shelf: Shelf,
     stats: RequesterStats,
 }
 
@@ -112,6 +121,7 @@ impl Requester {
             seed: random.next_u64(),
         };
         Requester {
+            shelf: Shelf::new(limits.held_requests_bytes),
             dialer: Dialer::new(setup, limits),
             calls: Ascending::new(),
             queue: VecDeque::new(),
@@ -164,35 +174,100 @@ impl Requester {
         arguments: &[u8],
         options: CallOptions,
     ) -> Result<u64, NotExecuted> {
-        if let Some(refusal) = self.refusal(now, function, arguments, options) {
+        if !self.shelf.is_large(arguments.len()) {
+            return self.begin(now, function, arguments, None, options);
+        }
+        let mut buffer = self.shelf.take(REQUEST_FRONT_BYTES + arguments.len());
+        buffer.resize(REQUEST_FRONT_BYTES, 0);
+        buffer.extend_from_slice(arguments);
+        let begun = self.call_in_place(now, function, &mut buffer, options);
+        self.keep(buffer);
+        begun
+    }
+
+    /// The same with arguments that lie in a buffer behind [`REQUEST_FRONT_BYTES`] of room, whatever is there. Large ones
+    /// (above 32 KiB, or a thirty-second of `held_requests_bytes`) are written from there, without a copy: the call keeps
+    /// the buffer, and an empty one is left in its place.
+    ///
+    /// # Errors
+    /// It was refused at once, nothing was sent, and the buffer is as it was.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than the room.
+    pub fn call_in_place(
+        &mut self,
+        now: Instant,
+        function: &str,
+        buffer: &mut Vec<u8>,
+        options: CallOptions,
+    ) -> Result<u64, NotExecuted> {
+        let arguments = &buffer[REQUEST_FRONT_BYTES..];
+        if !self.shelf.is_large(arguments.len()) {
+            return self.begin(now, function, arguments, None, options);
+        }
+        if !self.shelf.may_stay(buffer) {
+            return self.call(now, function, arguments, options);
+        }
+        self.begin(now, function, &[], Some(buffer), options)
+    }
+
+    /// Begins a call with these arguments, or with large ones in a buffer, which it then takes.
+    fn begin(
+        &mut self,
+        now: Instant,
+        function: &str,
+        arguments: &[u8],
+        large: Option<&mut Vec<u8>>,
+        options: CallOptions,
+    ) -> Result<u64, NotExecuted> {
+        let (len, held) = match &large {
+            None => (arguments.len(), arguments.len() as u64),
+            Some(buffer) => (buffer.len() - REQUEST_FRONT_BYTES, Shelf::cost(buffer)),
+        };
+        if let Some(refusal) = self.refusal(now, function, (len, held), options) {
             self.stats.refused += 1;
             return Err(refusal);
         }
         let id = self.next_id;
         self.next_id += 1;
         self.stats.calls += 1;
-        self.stats.held_bytes += arguments.len() as u64;
+        self.stats.held_bytes += held;
         self.look_at = self.look_at.min(options.deadline);
         let mut text = self.spares.take(function.len() + arguments.len());
         text.extend_from_slice(function.as_bytes());
         text.extend_from_slice(arguments);
         let name_len = u8::try_from(function.len()).expect("longer names are refused");
-        let call = Call { id, text, name_len, options, state: State::Queued, sent: false, doubt: None };
+        let large = large.map(|buffer| SharedFrame::new(core::mem::take(buffer), 0));
+        let state = State::Queued;
+        let call = Call { id, text, name_len, large, held, options, state, sent: false, doubt: None };
         self.calls.push(id, call);
         self.queue.push_back(id);
         self.dialer.wake();
+        self.shelf.make_room(self.free_bytes());
         Ok(id)
+    }
+
+    /// Bytes of requests that may still be held.
+    fn free_bytes(&self) -> u64 {
+        self.dialer.limits().held_requests_bytes.saturating_sub(self.stats.held_bytes)
+    }
+
+    /// Keeps a buffer for the next call, or the next result.
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if let Some(small) = self.shelf.put(buffer, self.free_bytes()) {
+            self.spares.put(small);
+        }
     }
 
     fn refusal(
         &self,
         now: Instant,
         function: &str,
-        arguments: &[u8],
+        (len, held): (usize, u64),
         options: CallOptions,
     ) -> Option<NotExecuted> {
         let limits = self.dialer.limits();
-        let frame_len = REQUEST_HEADER_BYTES + (function.len() + arguments.len()) as u64;
+        let frame_len = REQUEST_HEADER_BYTES + (function.len() + len) as u64;
         if self.stopped {
             Some(NotExecuted::ShuttingDown)
         } else if function.is_empty() || function.len() > MAX_NAME_BYTES {
@@ -204,7 +279,7 @@ impl Requester {
         } else if options.fail_fast && !self.dialer.is_established() {
             Some(NotExecuted::NotConnected)
         } else if self.calls.len() >= limits.max_in_flight as usize
-            || self.stats.held_bytes + arguments.len() as u64 > limits.held_requests_bytes
+            || self.stats.held_bytes + held > limits.held_requests_bytes
         {
             Some(NotExecuted::Full)
         } else {
@@ -259,7 +334,7 @@ impl Requester {
     /// Takes a call out and ends it.
     fn finish(&mut self, id: u64, outcome: Outcome) {
         let Some(call) = self.calls.remove(id) else { return };
-        self.stats.held_bytes -= call.arguments().len() as u64;
+        self.stats.held_bytes -= call.held;
         match &outcome {
             Outcome::Unknown(_) => self.stats.unknown += 1,
             Outcome::NotExecuted(_) => self.stats.not_executed += 1,
@@ -267,6 +342,9 @@ impl Requester {
         }
         self.done.push_back(Done { id: call.id, outcome });
         self.spares.put(call.text);
+        if let Some(buffer) = call.large.and_then(SharedFrame::into_buffer) {
+            self.keep(buffer);
+        }
     }
 
     /// Ends a call without a word of the server's: as not executed if nothing of it can have arrived, else as unknown,
@@ -360,6 +438,10 @@ pub(crate) const CALL_BYTES: u64 = (MAX_NAME_BYTES
 /// Bytes of a Request frame beside its name and its arguments, with nothing settled: the kind, the id, the time left,
 /// and the lengths of the name and of the settled ids.
 const REQUEST_HEADER_BYTES: u64 = 1 + 8 + 4 + 2 + 1;
+/// Room in front of arguments for the rest of their frame, in bytes: for [`Requester::call_in_place`].
+pub const REQUEST_FRONT_BYTES: usize = RequestParts::most_head_bytes(LARGE_RIDERS_BYTES);
+/// Bytes of settled ids that ride on a large request at most.
+const LARGE_RIDERS_BYTES: usize = 8 * settling::ID_BYTES;
 
 #[cfg(test)]
 mod tests;

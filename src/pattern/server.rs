@@ -20,7 +20,8 @@ use core::net::SocketAddr;
 use super::admission::Admission;
 use super::peers::{Peers, RecordId};
 use super::publisher::{Budget, PublishError, Published, PublisherStats, StreamId, StreamOptions};
-use super::replier::{NotStarted, Replier, ReplierStats, Ticket, Work};
+use super::received::Received;
+use super::replier::{NotStarted, Payload, Replier, ReplierStats, Ticket, Work};
 use super::{Action, Buffers, ConnId};
 use crate::session::{CloseReason, Limits, Session};
 use crate::time::Instant;
@@ -204,7 +205,7 @@ impl Server {
     ///
     /// # Errors
     /// It is not to be started, and why.
-    pub fn start(&mut self, now: Instant, ticket: Ticket) -> Result<Vec<u8>, NotStarted> {
+    pub fn start(&mut self, now: Instant, ticket: Ticket) -> Result<Received, NotStarted> {
         let record = self.records.get_mut(ticket.record.0).ok_or(NotStarted::Withdrawn)?;
         let (conn, max_frame) = (record.conn, record.max_frame);
         let table = record.table().ok_or(NotStarted::Withdrawn)?;
@@ -217,12 +218,34 @@ impl Server {
 
     /// Takes the arguments of a call back that has run, so that the next one's need no memory of their own. Whoever does
     /// without it loses nothing else.
-    pub fn give_back(&mut self, arguments: Vec<u8>) {
+    pub fn give_back(&mut self, arguments: Received) {
         self.replier.give_back(arguments);
+    }
+
+    /// Swaps a small buffer for one of the last large messages, if there is one: for an answer that is yet to be
+    /// encoded, see [`Server::reply_in_place`].
+    pub fn lend_for_answer(&mut self, buffer: &mut Vec<u8>) {
+        self.replier.lend_for_answer(buffer);
     }
 
     /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
+        self.answer(ticket, status, Payload::Borrowed(payload))
+    }
+
+    /// The same with a payload that lies in a buffer behind [`ANSWER_FRONT_BYTES`](super::ANSWER_FRONT_BYTES) of room, whatever
+    /// is there. A large result (above 32 KiB, or a thirty-second of `results_bytes`) is written from there, without a copy. A large
+    /// buffer is kept in any case, and an empty one left in its place.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than the room.
+    pub fn reply_in_place(&mut self, ticket: Ticket, status: Status, buffer: &mut Vec<u8>) -> bool {
+        let waited_for = self.answer(ticket, status, Payload::InPlace(buffer));
+        self.replier.keep_large(buffer);
+        waited_for
+    }
+
+    fn answer(&mut self, ticket: Ticket, status: Status, payload: Payload<'_>) -> bool {
         let closing =
             |conn| self.peers.get(conn).is_some_and(|peer: &Peer| !peer.session.takes_role_frames());
         let record = self.records.get_mut(ticket.record.0).filter(|record| !record.conn.is_some_and(closing));

@@ -5,7 +5,6 @@ use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
-use std::vec::Vec;
 
 use serde::de::DeserializeOwned;
 
@@ -13,7 +12,7 @@ use super::client::CallHandler;
 use super::error::into_result;
 use super::{codec, CallError};
 use crate::net::{Instant, Numbered, Port};
-use crate::pattern::{Done, Machine, Outcome};
+use crate::pattern::{Done, Machine, Outcome, Received};
 
 /// How one call is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -149,8 +148,11 @@ impl<R: DeserializeOwned> PendingCall<R> {
     /// # Errors
     /// How the call ended if not with a value.
     pub fn wait(self) -> Result<R, CallError> {
+        let most_kept = self.raw.port.handler.most_kept;
         let bytes = self.raw.wait()?;
-        codec::decode(&bytes).map_err(CallError::BadResult)
+        let result = codec::decode(&bytes).map_err(CallError::BadResult);
+        codec::keep(bytes.into_parts().0, most_kept);
+        result
     }
 
     /// The outcome is there: [`PendingCall::wait`] will not block.
@@ -205,7 +207,7 @@ impl RawCall {
         self.outcome.get().is_some()
     }
 
-    pub(crate) fn wait(mut self) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn wait(mut self) -> Result<Received, CallError> {
         let outcome = self.outcome.take().or_else(|| self.slots().take(self.id));
         let outcome = outcome.unwrap_or_else(|| self.wait_for_it());
         self.is_over = true;
@@ -241,7 +243,7 @@ mod tests {
     }
 
     fn value(id: u64) -> Done {
-        Done { id, outcome: Outcome::Value(id.to_le_bytes().into()) }
+        Done { id, outcome: Outcome::Value(id.to_le_bytes().to_vec().into()) }
     }
 
     #[test]

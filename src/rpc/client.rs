@@ -18,9 +18,10 @@ use serde::Serialize;
 use super::call::{CallOptions, PendingCall, RawCall};
 use super::method::{MethodName, TopicPrefix};
 use super::{codec, CallError, Event, Subscription};
-use crate::net::{self, Command, Pace, Port, ToAddress};
+use crate::net::{self, Command, Instant, Pace, Port, ToAddress};
 use crate::pattern::{
-    self, NotExecuted, Random, RequesterStats, SessionId, SubscribeError, SubscribeOptions, Subscriber,
+    self, NotExecuted, Random, Requester, RequesterStats, SessionId, SubscribeError, SubscribeOptions,
+    Subscriber,
 };
 pub use builder::RpcClientBuilder;
 use handlers::Readable;
@@ -131,8 +132,13 @@ impl RpcClient {
         R: DeserializeOwned,
     {
         // The arguments' own code runs before any lock is taken.
-        let begin = |bytes: &[u8]| self.begin(method.method_name(), bytes, options, pace);
-        Ok(PendingCall::new(codec::encoded(arguments, begin).map_err(CallError::Unencodable)??))
+        let function = method.method_name();
+        let begun = codec::encoded(arguments, codec::most_kept(&self.inner.config.limits), |buffer| {
+            self.begin(options, pace, |requester, now, options| {
+                requester.call_in_place(now, function, buffer, options)
+            })
+        });
+        Ok(PendingCall::new(begun.map_err(CallError::Unencodable)??))
     }
 
     /// Calls a function with bytes as they are, for a codec of your own.
@@ -145,18 +151,15 @@ impl RpcClient {
         arguments: &[u8],
         options: CallOptions,
     ) -> Result<Vec<u8>, CallError> {
-        self.begin(function, arguments, options, Pace::AtOnce)?.wait()
+        let begin =
+            |requester: &mut Requester, now, options| requester.call(now, function, arguments, options);
+        Ok(self.begin(options, Pace::AtOnce, begin)?.wait()?.into_vec())
     }
 
-    fn begin(
-        &self,
-        function: &str,
-        arguments: &[u8],
-        options: CallOptions,
-        pace: Pace,
-    ) -> Result<RawCall, CallError> {
+    /// Begins a call in the life that runs. If it is refused because that has just ended, it is begun in the next one.
+    fn begin(&self, options: CallOptions, pace: Pace, mut begin: impl Begin) -> Result<RawCall, CallError> {
         if let Some(first) = self.inner.first.get().filter(|first| !first.is_over.load(Ordering::Relaxed)) {
-            match self.begin_in(first, function, arguments, options, pace) {
+            match self.begin_in(first, options, pace, &mut begin) {
                 // It ended just now, and there may have been a later start.
                 Err(CallError::NotExecuted(NotExecuted::ShuttingDown)) => {}
                 begun => return begun,
@@ -164,16 +167,15 @@ impl RpcClient {
         }
         let stopped = CallError::NotExecuted(NotExecuted::ShuttingDown);
         let running = self.running().ok_or(stopped)?;
-        self.begin_in(&running, function, arguments, options, pace)
+        self.begin_in(&running, options, pace, &mut begin)
     }
 
     fn begin_in(
         &self,
         running: &Running,
-        function: &str,
-        arguments: &[u8],
         options: CallOptions,
         pace: Pace,
+        begin: &mut impl Begin,
     ) -> Result<RawCall, CallError> {
         let timeout = options.timeout.unwrap_or(self.inner.config.limits.call_timeout);
         let port = &running.calls;
@@ -184,7 +186,7 @@ impl RpcClient {
                 idempotent: options.idempotent,
                 fail_fast: options.fail_fast,
             };
-            Ok((requester.call(now, function, arguments, options)?, deadline))
+            Ok((begin(requester, now, options)?, deadline))
         });
         let (id, deadline) = begun.map_err(CallError::NotExecuted)?;
         Ok(RawCall::new(Arc::clone(port), id, deadline))
@@ -406,6 +408,11 @@ impl RpcClient {
         self.inner.running()
     }
 }
+
+/// Gives the requester a call.
+trait Begin: FnMut(&mut Requester, Instant, pattern::CallOptions) -> Result<u64, NotExecuted> {}
+
+impl<F: FnMut(&mut Requester, Instant, pattern::CallOptions) -> Result<u64, NotExecuted>> Begin for F {}
 
 impl core::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

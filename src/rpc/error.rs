@@ -3,7 +3,7 @@
 use std::string::String;
 
 use super::DecodeError;
-use crate::pattern::{Failure, FailureKind, NotExecuted, Outcome, Unknown};
+use crate::pattern::{Failure, FailureKind, NotExecuted, Outcome, Received, Unknown};
 
 /// Why a call has no value: what is known, and nothing more.
 ///
@@ -56,7 +56,7 @@ fn describe(kind: FailureKind) -> &'static str {
 }
 
 /// A call's end as a result: its value's bytes, or why there are none.
-pub(crate) fn into_result(outcome: Outcome) -> Result<std::vec::Vec<u8>, CallError> {
+pub(crate) fn into_result(outcome: Outcome) -> Result<Received, CallError> {
     match outcome {
         Outcome::Value(bytes) => Ok(bytes),
         Outcome::Failed(failure) => Err(CallError::Failed(failure)),

@@ -15,7 +15,7 @@ use super::codec;
 use super::lane::discard;
 use super::server::ServerHandler;
 use crate::net::Port;
-use crate::pattern::{Status, Ticket};
+use crate::pattern::{Status, Ticket, ANSWER_FRONT_BYTES};
 
 /// What a registered function gives: its result, or an error whose text goes to the caller.
 ///
@@ -36,7 +36,7 @@ impl<R: Serialize> Responder<R> {
 
     /// Answers with a result. Returns whether the caller still waits.
     pub fn ok(mut self, result: &R) -> bool {
-        match codec::encoded(result, |bytes| self.raw.answer(Status::Ok, bytes)) {
+        match codec::encoded(result, 0, |buffer| self.raw.answer(Status::Ok, &buffer[codec::FRONT_BYTES..])) {
             Ok(waited_for) => waited_for,
             Err(error) => self.raw.answer(Status::Failed, cannot_encode(&error).as_bytes()),
         }
@@ -89,7 +89,7 @@ impl Drop for RawResponder {
 
 /// What is called with the arguments' bytes.
 enum Body {
-    /// Its answer is there when it returns: the status, and in the buffer, which is empty before, what goes with it.
+    /// Its answer is there when it returns: the status, and behind the room in the buffer, where nothing is before, what goes with it.
     Returning(Box<Returning>),
     /// It answers when it likes.
     Deferred(Box<Deferred>),
@@ -158,7 +158,7 @@ impl Function {
     {
         Self::answering(place, move |bytes, answer| match f(bytes) {
             Ok(result) => {
-                *answer = result;
+                answer.extend_from_slice(&result);
                 Status::Ok
             }
             Err(error) => say(Status::Failed, &error, answer),
@@ -167,6 +167,11 @@ impl Function {
 
     fn answering(place: Place, f: impl Fn(&[u8], &mut Vec<u8>) -> Status + Send + Sync + 'static) -> Self {
         Function { place, body: Body::Returning(Box::new(f)) }
+    }
+
+    /// Its answer is there when it returns.
+    pub(crate) fn is_returning(&self) -> bool {
+        matches!(self.body, Body::Returning(_))
     }
 
     /// Runs it. What it answers when it returns is its status and, in `answer`, the bytes that go with it; `None`: it
@@ -179,7 +184,7 @@ impl Function {
         ticket: Ticket,
         answer: &mut Vec<u8>,
     ) -> Option<Status> {
-        answer.clear();
+        answer.resize(ANSWER_FRONT_BYTES, 0);
         let ran = catch_unwind(AssertUnwindSafe(|| match &self.body {
             Body::Returning(body) => Some(body(arguments, answer)),
             Body::Deferred(body) => {
@@ -190,16 +195,17 @@ impl Function {
         ran.unwrap_or_else(|panic| {
             discard(panic);
             log::warn!("function-panicked: {name}");
-            answer.clear();
+            answer.truncate(ANSWER_FRONT_BYTES);
             // The responder of one that answers for itself has told the caller when it was dropped.
-            matches!(self.body, Body::Returning(_)).then_some(Status::Panicked)
+            self.is_returning().then_some(Status::Panicked)
         })
     }
 }
 
 /// The answer is this text.
 fn say(status: Status, text: &dyn core::fmt::Display, answer: &mut Vec<u8>) -> Status {
-    *answer = text.to_string().into_bytes();
+    answer.truncate(ANSWER_FRONT_BYTES);
+    answer.extend_from_slice(text.to_string().as_bytes());
     status
 }
 

@@ -363,7 +363,8 @@ fn publish_value<T: Serialize + ?Sized>(
     value: &T,
     publish: impl FnOnce(&[u8]) -> Result<Published, PublishError>,
 ) -> Result<Published, PublishFailed> {
-    Ok(codec::encoded(value, publish).map_err(PublishFailed::Unencodable)??)
+    let published = codec::encoded(value, 0, |buffer| publish(&buffer[codec::FRONT_BYTES..]));
+    Ok(published.map_err(PublishFailed::Unencodable)??)
 }
 
 /// A publication's place among those that wait: given up in good order also if something panics.

@@ -346,6 +346,16 @@ impl Session {
         core::mem::take(&mut self.deframer)
     }
 
+    /// See [`Deframer::wanted_len`].
+    pub(crate) fn wanted_len(&self) -> Option<usize> {
+        self.deframer.wanted_len()
+    }
+
+    /// See [`Deframer::adopt`].
+    pub(crate) fn adopt(&mut self, buffer: Vec<u8>) {
+        self.deframer.adopt(buffer);
+    }
+
     /// Takes the deframer back.
     pub(crate) fn return_deframer(&mut self, deframer: Deframer) {
         self.deframer = deframer;

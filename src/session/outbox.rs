@@ -216,7 +216,7 @@ impl Outbox {
             return Some(buffer);
         }
         let tail = frame.end - reached;
-        if chunk.buffer.capacity() > 2 * tail {
+        if chunk.buffer.capacity() > 4 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
             self.rest = Some(Box::new(Chunk { buffer: kept, start: 0, shared: None, ..chunk }));
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn a_shared_frame_is_begun_once_and_ends_with_its_chunk() {
         let total = Arc::default();
-        let shared = SharedFrame::new(&frame(7), Arc::clone(&total));
+        let shared = SharedFrame::copy(&frame(7), Arc::clone(&total));
         let mut outbox = Outbox::default();
         let share = |outbox: &mut Outbox| {
             let mut chunk = with_frames(outbox, &[]);

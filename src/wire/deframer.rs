@@ -9,7 +9,7 @@ use super::{Error, LENGTH_BYTES};
 ///
 /// Whole frames are handed out borrowed from the input itself; only an unfinished one is copied, and memory for it is
 /// taken as its bytes arrive, whatever its length field promises: at most twice what has come, and never more than
-/// the frame will need. A copied frame is let go at the call after the one that handed it out, so call until the
+/// the frame will need, unless somebody gives it a buffer that is larger. A copied frame is let go at the call after the one that handed it out, so call until the
 /// answer is "not yet"; from then on, with nothing unfinished, no memory is held.
 /// After an error it says the same error for ever: nothing more is decoded from that connection.
 #[derive(Debug, Default)]
@@ -80,6 +80,22 @@ impl Deframer {
     /// had not come in one piece. Who keeps it spares another buffer.
     pub fn take_copied(&mut self) -> Option<Vec<u8>> {
         core::mem::take(&mut self.handed_out).then(|| core::mem::take(&mut self.partial))
+    }
+
+    /// Bytes that the unfinished frame will need in all, if it has said so and there is no memory for them yet.
+    pub fn wanted_len(&self) -> Option<usize> {
+        if self.partial.is_empty() {
+            return None;
+        }
+        let len = usize::try_from(self.announced_len()?).ok()?;
+        (len > self.partial.capacity()).then_some(len)
+    }
+
+    /// Goes on in this buffer, which is empty and has room for all of the unfinished frame: whoever has one spares the
+    /// memory that would be taken.
+    pub fn adopt(&mut self, mut buffer: Vec<u8>) {
+        buffer.extend_from_slice(&self.partial);
+        self.partial = buffer;
     }
 
     /// Nothing is unfinished, and nothing has failed: the next frame begins with the next byte.

@@ -5,7 +5,7 @@ mod calls;
 #[cfg(test)]
 use alloc::vec::Vec;
 
-pub(crate) use calls::RequestParts;
+pub(crate) use calls::{complete_result, RequestParts, RESULT_HEAD_BYTES};
 pub(super) use calls::{put_result, split_request, split_result};
 
 use super::{Kind, LENGTH_BYTES, MAX_NAME_BYTES};

@@ -26,7 +26,7 @@ impl<'a> Ids<'a> {
     }
 
     /// The region.
-    pub(super) fn as_bytes(&self) -> &'a [u8] {
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 

@@ -74,7 +74,7 @@ pub use headers::{
     Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 pub use kind::{Kind, Role};
-pub(crate) use layout::RequestParts;
+pub(crate) use layout::{complete_result, RequestParts, RESULT_HEAD_BYTES};
 pub use layout::{frame_tag, publish_frame_len, put_publish, split_whole_publish};
 pub use lists::{Ids, Prefixes};
 

@@ -155,7 +155,7 @@ impl Oracle {
         assert!(ending.late <= ending.grace, "call {token} ends {:?} after its deadline", ending.late);
         match &outcome {
             Outcome::Value(value) => {
-                assert_eq!(*value, result(token, value.len()), "the result of another call");
+                assert_eq!(**value, result(token, value.len()), "the result of another call");
                 assert!(call.executions >= 1, "call {token} has a result and never ran");
                 self.report.values += 1;
             }

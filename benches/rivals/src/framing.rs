@@ -6,7 +6,7 @@
 
 use std::io;
 
-/// Room for a flood, and for the largest payload that is measured, several times over.
+/// Room for a flood; a longer frame makes more.
 pub const READ_BYTES: usize = 256 * 1024;
 /// What a batching peer gathers before it writes.
 pub const BATCH_BYTES: usize = 64 * 1024;
@@ -25,14 +25,14 @@ pub fn put(buffer: &mut Vec<u8>, topic: &[u8], data: &[u8]) {
 
 /// Bytes as they were read, and the frames in them.
 pub struct Frames {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Frames {
     pub fn new() -> Self {
-        Frames { bytes: vec![0; READ_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        Frames { bytes: vec![0; READ_BYTES], start: 0, end: 0 }
     }
 
     /// Reads once. Returns how many bytes came and whether they filled the buffer, so that there may be more.
@@ -42,6 +42,10 @@ impl Frames {
         } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
+        }
+        if let Some(length) = self.bytes[..self.end].first_chunk::<LENGTH>() {
+            let whole = LENGTH + u32::from_le_bytes(*length) as usize;
+            self.bytes.resize(whole.max(self.bytes.len()), 0);
         }
         let room = &mut self.bytes[self.end..];
         let most = room.len();
@@ -91,6 +95,19 @@ mod tests {
             let expected = [(b"tick.1".to_vec(), b"first".to_vec()), (b"".to_vec(), b"second".to_vec())];
             assert_eq!(seen, expected, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_frame_may_be_longer_than_the_room_at_the_beginning() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, b"", &vec![7; 2 * READ_BYTES]);
+        let (mut frames, mut rest) = (Frames::new(), &bytes[..]);
+        while !rest.is_empty() {
+            assert!(frames.next().is_none());
+            let read = |room: &mut [u8]| io::Read::read(&mut rest, room);
+            frames.fill(read).unwrap();
+        }
+        assert_eq!(frames.next().unwrap().1.len(), 2 * READ_BYTES);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::wire::{LENGTH_BYTES, MAX_NAME_BYTES};
 ///
 /// | part | what it is, with the [`Limits`] behind it |
 /// |---|---|
-/// | `requests` | calls without an outcome: their arguments (`held_requests_bytes`), and for each of `max_in_flight` its name and its places in tables |
+/// | `requests` | calls without an outcome: their arguments, and while there is room the buffers of the last large ones (`held_requests_bytes`), and for each of `max_in_flight` its name and its places in tables |
 /// | `results` | results that have come and were not taken: `max_frame_bytes` for each of the calls that the application leaves so |
 /// | `partial_frames` | what has not come whole: `max_frame_bytes` for each connection |
 /// | `inboxes` | events that wait, and as many that are being read: for each subscription twice `inbox_bytes`, with one more frame and one more read, in buffers that grow by doubling |
@@ -21,7 +21,8 @@ use crate::wire::{LENGTH_BYTES, MAX_NAME_BYTES};
 /// | `buffers` | the request that is being written (`max_frame_bytes`), what is read at once, buffers to be used again, and what has happened to connections that nobody has looked at |
 ///
 /// A server decides how much of this there is, whatever it sends. What a user's own types decode into and encode to
-/// (16 KiB are kept for each thread that encodes), what callbacks hold, and threads' stacks are not in it, nor what the
+/// (17 KiB are kept for each thread that encodes, and up to a sixteenth of `held_requests_bytes` for each that calls with large arguments or has
+/// large results, until 64 in a row were small), what callbacks hold, and threads' stacks are not in it, nor what the
 /// allocator adds to each allocation. A buffer that grows holds its old memory beside the new one while it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::super::received::Received;
 use super::super::{earlier, Action, ConnId, DialError, Machine};
 use super::{Dialer, Stage};
 use crate::session::{Chunk, CloseReason, StreamEnd, Taken, Violation};
@@ -20,8 +21,17 @@ pub(crate) trait ClientRole {
     /// A frame of the role. The session is established.
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason>;
     /// The same for a reply whose payload may be kept.
-    fn handle_own_reply(&mut self, now: Instant, header: Reply, payload: Vec<u8>) -> Result<(), CloseReason> {
+    fn handle_own_reply(
+        &mut self,
+        now: Instant,
+        header: Reply,
+        payload: Received,
+    ) -> Result<(), CloseReason> {
         self.handle_frame(now, Frame::Reply { header, payload: &payload })
+    }
+    /// An empty buffer with room for `len` bytes, if one is left of what is over: for a frame that is coming.
+    fn lend_buffer(&mut self, _len: usize) -> Option<Vec<u8>> {
+        None
     }
     /// Takes frames off the front of the input that it can do without any more ado, whole ones within the limit. Whatever
     /// it leaves comes as a frame. The session is established. True if it took any.
@@ -102,10 +112,10 @@ impl<R: ClientRole> Machine for R {
             let handled = match frame {
                 Ok(Frame::Reply { header, payload }) if is_copied && established => {
                     let len = payload.len();
-                    let mut payload = deframer.take_copied().expect("its frame was copied");
-                    payload.drain(..payload.len() - len);
+                    let buffer = deframer.take_copied().expect("its frame was copied");
+                    let begin = buffer.len() - len;
                     self.dialer_mut().handle_served();
-                    self.handle_own_reply(now, header, payload)
+                    self.handle_own_reply(now, header, Received::behind(buffer, begin))
                 }
                 Ok(frame) => handle_frame(self, now, frame),
                 Err(error) => Err(CloseReason::Protocol(Violation::Bytes(error))),
@@ -119,6 +129,9 @@ impl<R: ClientRole> Machine for R {
             return lose(self, now, reason, true);
         }
         self.after_input();
+        if let Some(buffer) = deframer.wanted_len().and_then(|len| self.lend_buffer(len)) {
+            deframer.adopt(buffer);
+        }
         let behind = self.lag() > Lag::None;
         if let Some(session) = self.dialer_mut().session_of(conn) {
             session.return_deframer(deframer);

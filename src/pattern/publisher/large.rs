@@ -37,7 +37,7 @@ impl LargeFrames {
         if let Some(copy) = of_slot.find_map(Weak::upgrade) {
             return copy;
         }
-        let copy = SharedFrame::new(frame, Arc::clone(&self.total));
+        let copy = SharedFrame::copy(frame, Arc::clone(&self.total));
         self.copies.retain(|(_, copy)| copy.strong_count() > 0);
         self.copies.push((slot, Arc::downgrade(&copy)));
         copy

@@ -41,10 +41,12 @@ pub(super) struct Entry {
 pub(super) enum State {
     Queued {
         deadline: Instant,
+        /// Where in its bytes the arguments begin.
+        begin: u32,
     },
     /// Its arguments are with its function, and count until it has its answer.
     Running {
-        held: u32,
+        held: u64,
         settled: bool,
     },
     Done {

@@ -15,12 +15,13 @@ fn come_and_go(replier: &mut Replier, table: &mut CallTable, is_full: bool, call
     let mut ids = Vec::new();
     for id in first..first + calls {
         replier.is_behind = is_full;
-        let work =
-            replier.handle_request(NOW, table, record, request(id), &[], u32::MAX).expect("no violation");
+        let work = replier
+            .handle_request(NOW, table, record, request(id), Incoming::Borrowed(&[]), u32::MAX)
+            .expect("no violation");
         assert_eq!(work.is_none(), is_full);
         if work.is_some() {
             replier.start(NOW, table, id, u32::MAX).expect("it has not expired");
-            assert!(replier.reply(table, id, Status::Ok, &[], u32::MAX));
+            assert!(replier.reply(table, id, Status::Ok, Payload::NONE, u32::MAX));
         }
         Ids::push(&mut ids, id);
     }
@@ -70,7 +71,9 @@ fn large_tables_that_are_in_use_do_not_take_the_room_of_those_who_need_little() 
         let mut over = Vec::new();
         for id in 1..=1_000 {
             let record = RecordId(ConnId::new(0, 1));
-            replier.handle_request(NOW, table, record, request(id), &[], u32::MAX).expect("no violation");
+            replier
+                .handle_request(NOW, table, record, request(id), Incoming::Borrowed(&[]), u32::MAX)
+                .expect("no violation");
             if id > 1 {
                 Ids::push(&mut over, id);
             }

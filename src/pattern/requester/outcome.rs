@@ -1,8 +1,8 @@
 //! What a caller may ask for, the ways in which a call ends, and how many ended how.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
+use super::super::received::Received;
 use crate::time::Instant;
 
 /// How one call is to be made.
@@ -29,7 +29,7 @@ pub struct Done {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It ran once; this is its result.
-    Value(Vec<u8>),
+    Value(Received),
     /// It ran, or was looked at, and the server says no.
     Failed(Failure),
     /// It certainly did not start: safe to send again.

@@ -1,17 +1,19 @@
 //! A requester on its connection: what is written, what comes back, and what a loss leaves of each call.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::dialer::{ClientRole, Dialer, Lag};
+use super::super::received::{Incoming, Received};
 use super::super::spares::Spares;
 use super::super::{earlier, CHUNK_BYTES};
 use super::settling::{ID_BYTES, SETTLE_AT};
 use super::{
-    Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, REQUEST_HEADER_BYTES,
+    Call, Failure, FailureKind, NotExecuted, Outcome, Requester, State, Unknown, LARGE_RIDERS_BYTES,
+    REQUEST_FRONT_BYTES, REQUEST_HEADER_BYTES,
 };
-use crate::session::{Chunk, CloseReason, Fate, Violation};
+use crate::session::{Chunk, CloseReason, Fate, SharedFrame, Violation};
 use crate::time::Instant;
 use crate::wire::{Frame, Ids, Refusal, Reply, RequestParts, Settle, Status, TooLong, Welcome};
 
@@ -62,7 +64,7 @@ impl ClientRole for Requester {
     fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Result<(), CloseReason> {
         match frame {
             Frame::Reply { header, payload } => {
-                self.handle_reply(now, header, payload.into());
+                self.handle_reply(now, header, Incoming::Borrowed(payload));
                 Ok(())
             }
             Frame::Heartbeat(_) => Ok(()),
@@ -70,9 +72,19 @@ impl ClientRole for Requester {
         }
     }
 
-    fn handle_own_reply(&mut self, now: Instant, header: Reply, payload: Vec<u8>) -> Result<(), CloseReason> {
-        self.handle_reply(now, header, payload.into());
+    fn handle_own_reply(
+        &mut self,
+        now: Instant,
+        header: Reply,
+        payload: Received,
+    ) -> Result<(), CloseReason> {
+        self.handle_reply(now, header, Incoming::Owned(payload));
         Ok(())
+    }
+
+    fn lend_buffer(&mut self, len: usize) -> Option<Vec<u8>> {
+        let most = self.dialer.limits().max_frame_bytes as usize;
+        self.shelf.take_fitting(len).filter(|buffer| buffer.capacity() <= most)
     }
 
     fn handle_lost(&mut self, now: Instant, begun: Option<u64>) {
@@ -125,7 +137,8 @@ impl ClientRole for Requester {
                 continue;
             }
             let size = chunk.bytes().len();
-            if size > 0 && size + call.arguments().len() > CHUNK_BYTES {
+            let is_full = call.large.is_some() || size + call.text.len() > CHUNK_BYTES;
+            if size > 0 && is_full {
                 return;
             }
             self.queue.pop_front();
@@ -135,6 +148,9 @@ impl ClientRole for Requester {
                     call.state = State::Taken;
                     if ride > 0 {
                         self.riding = Some((id, ride));
+                    }
+                    if is_full {
+                        return;
                     }
                 }
                 Err(TooLong { len, limit }) => {
@@ -172,6 +188,7 @@ impl ClientRole for Requester {
         if now >= self.look_at {
             self.expire(now);
         }
+        self.shelf.age();
         if self.settle_due.take_if(|due| *due <= now).is_some() {
             self.settle_now = true;
             self.dialer.wake();
@@ -205,11 +222,12 @@ impl ClientRole for Requester {
         self.done.shrink_to_fit();
         self.settled.shrink_to_fit();
         self.spares = Spares::default();
+        self.shelf.clear();
     }
 }
 
 impl Requester {
-    fn handle_reply(&mut self, now: Instant, reply: Reply, payload: Cow<'_, [u8]>) {
+    fn handle_reply(&mut self, now: Instant, reply: Reply, payload: Incoming<'_>) {
         // Nobody waits for it any more, or nothing of the call has left us yet.
         let waits = |call: &&Call| call.state != State::Queued || call.sent;
         let Some(call) = self.calls.get(reply.id).filter(waits) else {
@@ -219,7 +237,10 @@ impl Requester {
         let doubt = call.doubt;
         let failed = |kind| Outcome::Failed(Failure { kind, text: words(&payload) });
         let outcome = match reply.status {
-            Status::Ok => Outcome::Value(payload.into_owned()),
+            Status::Ok => Outcome::Value(match payload {
+                Incoming::Borrowed(bytes) => bytes.to_vec().into(),
+                Incoming::Owned(payload) => payload,
+            }),
             Status::Failed => failed(FailureKind::Function),
             Status::UnknownFunction => failed(FailureKind::UnknownFunction),
             Status::BadArguments => failed(FailureKind::BadArguments),
@@ -237,24 +258,41 @@ impl Requester {
     }
 }
 
-/// Appends the request, with as many riders as there is room for. Returns how many bytes of them that is.
+/// Appends the request, with as many riders as there is room for; a large one is the whole chunk. Returns how many bytes
+/// of riders that is.
 fn encode(
     now: Instant,
     id: u64,
-    call: &Call,
+    call: &mut Call,
     riders: &[u8],
     limit: u32,
     chunk: &mut Chunk,
 ) -> Result<usize, TooLong> {
     let left = call.options.deadline.saturating_since(now).as_millis();
-    let bare = REQUEST_HEADER_BYTES + call.text.len() as u64;
-    let ride = riders.len().min(SETTLE_AT * ID_BYTES);
+    let len = call.large.as_ref().map_or(0, |frame| frame.buffer().len() - REQUEST_FRONT_BYTES);
+    let bare = REQUEST_HEADER_BYTES + (call.text.len() + len) as u64;
+    let most = if call.large.is_some() { LARGE_RIDERS_BYTES } else { SETTLE_AT * ID_BYTES };
+    let ride = riders.len().min(most);
     let fits = bare + RIDERS_LENGTH_BYTES + ride as u64 <= u64::from(limit);
     let riding = if fits { &riders[..ride] } else { &[] };
-    let (function, arguments) = call.text.split_at(usize::from(call.name_len));
+    let (function, arguments) = call.text();
     let settled = Ids::from_bytes(riding).expect("built from whole ids");
     let time_left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-    RequestParts { id, time_left_ms, function, settled, arguments }.encode(limit, chunk.buffer())?;
+    let parts = RequestParts { id, time_left_ms, function, settled, arguments };
+    if call.large.is_none() {
+        parts.encode(limit, chunk.buffer())?;
+        return Ok(riding.len());
+    }
+    let mut head = Vec::with_capacity(REQUEST_FRONT_BYTES);
+    parts.encode_head(len, limit, &mut head)?;
+    if let Some(frame) = &mut call.large {
+        if Arc::get_mut(frame).is_none() {
+            // It was begun on a connection that is gone, and somebody has not let go of that one's chunk yet.
+            *frame = SharedFrame::new(frame.buffer().clone(), 0);
+        }
+        Arc::get_mut(frame).expect("nobody else has it").set_head(REQUEST_FRONT_BYTES, &head);
+        chunk.share(Arc::clone(frame));
+    }
     Ok(riding.len())
 }
 

@@ -92,7 +92,7 @@ fn each_status_ends_the_call_in_its_own_way() {
     let (mut hand, conn) = connected();
     let failed = |kind| Outcome::Failed(Failure { kind, text: String::from("why") });
     let table = [
-        (Status::Ok, Outcome::Value(b"why".to_vec())),
+        (Status::Ok, Outcome::Value(b"why".to_vec().into())),
         (Status::Failed, failed(FailureKind::Function)),
         (Status::UnknownFunction, failed(FailureKind::UnknownFunction)),
         (Status::BadArguments, failed(FailureKind::BadArguments)),
@@ -118,7 +118,10 @@ fn replies_are_matched_by_id_in_any_order() {
     let (a, b) = (call(&mut hand, until(30_000)), call(&mut hand, until(30_000)));
     hand.expect(conn, request(a, 30_000, &[])).expect(conn, request(b, 30_000, &[]));
     hand.deliver(conn, reply(b, Status::Ok, b"b")).deliver(conn, reply(a, Status::Ok, b"a"));
-    assert_eq!(ends(&mut hand), [(b, Outcome::Value(b"b".to_vec())), (a, Outcome::Value(b"a".to_vec()))]);
+    assert_eq!(
+        ends(&mut hand),
+        [(b, Outcome::Value(b"b".to_vec().into())), (a, Outcome::Value(b"a".to_vec().into()))]
+    );
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn timed_out_call_leaves_the_requester_usable_and_its_late_reply_reaches_nobody(
     hand.at(150).deliver(conn, reply(slow, Status::Ok, b"late"));
     assert_eq!((ends(&mut hand), hand.machine.stats().late_replies), (vec![], 1));
     hand.deliver(conn, reply(next, Status::Ok, b"42"));
-    assert_eq!(ends(&mut hand), [(next, Outcome::Value(b"42".to_vec()))]);
+    assert_eq!(ends(&mut hand), [(next, Outcome::Value(b"42".to_vec().into()))]);
 }
 
 #[test]
@@ -306,7 +309,10 @@ fn idempotent_call_is_sent_again_under_a_new_id_before_those_that_came_after_it(
         .deliver(conn, reply(unsent + 1, Status::Ok, b"first"));
     assert_eq!(
         ends(&mut hand),
-        [(unsent, Outcome::Value(b"second".to_vec())), (again, Outcome::Value(b"first".to_vec()))]
+        [
+            (unsent, Outcome::Value(b"second".to_vec().into())),
+            (again, Outcome::Value(b"first".to_vec().into()))
+        ]
     );
 }
 
@@ -354,7 +360,10 @@ fn known_session_settles_all_but_what_it_sends_again_before_new_calls() {
     // A server that still has the record knows what it did not execute.
     hand.deliver(conn, reply(a, Status::NotExecuted(Refusal::Expired), b""))
         .deliver(conn, reply(b, Status::Ok, b"b"));
-    assert_eq!(ends(&mut hand), [not_run(a, NotExecuted::Expired), (b, Outcome::Value(b"b".to_vec()))]);
+    assert_eq!(
+        ends(&mut hand),
+        [not_run(a, NotExecuted::Expired), (b, Outcome::Value(b"b".to_vec().into()))]
+    );
 
     // An empty list is said as well: the server may forget all it has.
     hand.deliver(conn, reply(c, Status::Ok, b""));

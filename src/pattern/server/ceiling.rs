@@ -21,16 +21,16 @@ use crate::wire::LENGTH_BYTES;
 /// | `connections` | `max_connections` times the fixed part of one: its state, a frame of up to 4 KiB that has not come whole, a few control frames; and for them and `max_detached` more what is kept of a session beside what is named below |
 /// | `partial_frames` | larger frames that have not come whole: `partial_frames_bytes`, or one frame if that is more |
 /// | `calls` | arguments and table entries, refused calls included: `queued_arguments_bytes` and a sixty-fourth more, and one call for each session |
-/// | `results` | answers that are kept or wait: `results_bytes` |
+/// | `results` | answers that are kept or wait, and a few buffers of the last large messages while there is room: `results_bytes` |
 /// | `send_queues` | frames that were begun, and answers that subscribers have not read: `send_queues_bytes`, and the chunk that is being written |
 /// | `prefixes` | the sets of all subscribers and their places in the indexes: `prefixes_bytes` |
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
 /// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) the cache of its index, and what sifts out publications that nobody wants |
-/// | `lanes` | calls in each lane that their callers have given up, and in each, and for inline functions, the buffers of the last arguments (48 KiB) and of the last answer (a sixty-fourth of `results_bytes`, at least 16 KiB) |
+/// | `lanes` | calls in each lane that their callers have given up, and in each, and for inline functions, the buffers of the last arguments and the last answer (48 KiB each) |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
-/// What a user's own types decode into and encode to (16 KiB are kept for each thread that encodes), what functions
+/// What a user's own types decode into and encode to (17 KiB are kept for each thread that encodes), what functions
 /// hold, and threads' stacks are not in it, nor what the allocator adds to each allocation. A table that grows holds its
 /// old memory beside the new one while it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl MemoryCeiling {
             last_values: if keeps_last { limits.last_values_bytes } else { 0 },
             streams: streams.iter().map(|stream| stream_bytes(limits, stream, sessions)).sum(),
             lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES)
-                + (lanes as u64 + 1) * last_call_bytes(limits),
+                + (lanes as u64 + 1) * LAST_CALL_BYTES,
             buffers: read
                 + (Buffers::CEILING_BYTES + Spares::CEILING_BYTES + Names::CEILING_BYTES) as u64
                 + 2 * (MOST_EVENTS as u64 + limits.most_in_lane() as u64 + per_read)
@@ -100,15 +100,8 @@ impl Limits {
         MemoryCeiling::of(self, &[StreamOptions::default()], 1).total_bytes()
     }
 
-    /// A larger buffer of arguments is not kept for the next call in the same place.
-    pub(crate) const KEPT_ARGUMENTS_BYTES: usize = 48 * 1024;
-    /// What may be kept of an answer's buffer whatever the limits are.
-    pub(crate) const LEAST_KEPT_ANSWER_BYTES: usize = 16 * 1024;
-
-    /// A larger buffer of an answer is not kept for the next one in the same place. 1 MiB by default.
-    pub(crate) fn kept_answer_bytes(&self) -> usize {
-        usize::try_from(self.results_bytes / 64).unwrap_or(usize::MAX).max(Self::LEAST_KEPT_ANSWER_BYTES)
-    }
+    /// A larger buffer of arguments or of an answer is not kept for the next call in the same place.
+    pub(crate) const KEPT_BY_LANE_BYTES: usize = 48 * 1024;
 
     /// Calls that wait in one lane, those that their callers have given up included. Only a lane that hangs gets there.
     pub(crate) fn most_in_lane(&self) -> usize {
@@ -148,10 +141,7 @@ fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 
 }
 
 /// The buffers of the last arguments and the last answer in a place where functions run.
-fn last_call_bytes(limits: &Limits) -> u64 {
-    (Limits::KEPT_ARGUMENTS_BYTES + limits.kept_answer_bytes()) as u64
-}
-
+const LAST_CALL_BYTES: u64 = 2 * Limits::KEPT_BY_LANE_BYTES as u64;
 /// The shortest Request frame: a name of one byte and one settled id, without which the next one finds no room.
 const LEAST_REQUEST_BYTES: u64 = 29;
 /// Control frames that wait, with the room that they grow into.
@@ -205,7 +195,7 @@ mod tests {
         assert!(two.streams - one.streams >= 1024 * 1024);
         assert_eq!(
             two.lanes - one.lanes,
-            one.lanes - last_call_bytes(&limits),
+            one.lanes - LAST_CALL_BYTES,
             "inline functions have a buffer of their own"
         );
         assert!(two.total_bytes() > one.total_bytes() + 1024 * 1024);

@@ -42,8 +42,14 @@ impl Server {
             }
         }
         if let (0, false, Some(len)) = (peer.admitted, peer.waits, peer.session.announced_len()) {
-            if self.admission.admit(conn, len) {
-                peer.admitted = len;
+            let wanted = peer.session.wanted_len();
+            let buffer = wanted.and_then(|len| self.replier.lend_buffer(len));
+            let room = buffer.as_ref().map_or(len, |buffer| len.max(buffer.capacity() as u64));
+            if self.admission.admit(conn, room) {
+                peer.admitted = room;
+                if let Some(buffer) = buffer {
+                    peer.session.adopt(buffer);
+                }
             } else {
                 peer.waits = true;
             }

@@ -1,9 +1,12 @@
 //! Frames, and what each of them does.
 
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::super::follower::FEW;
 use super::super::peers::RecordId;
+use super::super::received::{Incoming, Received};
 use super::super::{ConnId, ServerEvent};
 use super::ends::{note, MOST_EVENTS};
 use super::records::{Record, RecordRole};
@@ -12,7 +15,8 @@ use super::{wake, Roles, Server};
 use crate::session::{CloseReason, LimitReached, Violation};
 use crate::time::Instant;
 use crate::wire::{
-    self, Frame, Heartbeat, Hello, RejectCode, Role, Subscribe, Unsubscribe, Welcome, HANDSHAKE_MAX_FRAME,
+    self, Frame, Heartbeat, Hello, Ids, RejectCode, Request, Role, Subscribe, Unsubscribe, Welcome,
+    HANDSHAKE_MAX_FRAME, LENGTH_BYTES,
 };
 
 impl Server {
@@ -29,18 +33,11 @@ impl Server {
             self.handle_hello(now, conn, hello);
             return Ok(());
         };
-        let Some(Record { role, max_frame, .. }) = self.records.get_mut(id.0) else { return Ok(()) };
+        let Some(Record { role, .. }) = self.records.get_mut(id.0) else { return Ok(()) };
         match (role, frame) {
             (_, Frame::Bye { code, text }) => Err(crate::session::said_bye(code, text)),
-            (RecordRole::Requester(table), Frame::Request { header, arguments }) => {
-                table.is_heard = true;
-                self.replier.is_behind = self.events.len() >= MOST_EVENTS + self.limits.most_in_lane();
-                let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
-                match work.map_err(CloseReason::Protocol)? {
-                    Some(work) => self.events.push_back(ServerEvent::Work(work)),
-                    None => wake(conn, peer, &mut self.actions),
-                }
-                Ok(())
+            (RecordRole::Requester(_), Frame::Request { header, arguments }) => {
+                self.handle_request(now, conn, header, Incoming::Borrowed(arguments))
             }
             (RecordRole::Requester(table), Frame::Settle(settle)) => {
                 table.is_heard = true;
@@ -55,6 +52,46 @@ impl Server {
             }
             _ => Err(unexpected),
         }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        header: Request<'_>,
+        arguments: Incoming<'_>,
+    ) -> Result<(), CloseReason> {
+        let unexpected = CloseReason::Protocol(Violation::Unexpected { kind: wire::Kind::Request });
+        let Some(peer) = self.peers.get_mut(conn) else { return Ok(()) };
+        let Some(id) = peer.record else { return Err(unexpected) };
+        let Some(Record { role, max_frame, .. }) = self.records.get_mut(id.0) else { return Ok(()) };
+        let RecordRole::Requester(table) = role else { return Err(unexpected) };
+        table.is_heard = true;
+        self.replier.is_behind = self.events.len() >= MOST_EVENTS + self.limits.most_in_lane();
+        let work = self.replier.handle_request(now, table, id, header, arguments, *max_frame);
+        match work.map_err(CloseReason::Protocol)? {
+            Some(work) => self.events.push_back(ServerEvent::Work(work)),
+            None => wake(conn, peer, &mut self.actions),
+        }
+        Ok(())
+    }
+
+    /// A request that came together in a buffer of its own, length field included: its arguments stay there.
+    pub(super) fn handle_own_request(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        buffer: Vec<u8>,
+    ) -> Result<(), CloseReason> {
+        let Ok(Frame::Request { header, arguments }) = Frame::decode(&buffer[LENGTH_BYTES..]) else {
+            unreachable!("it was decoded before");
+        };
+        let begin = buffer.len() - arguments.len();
+        // Both are short beside the arguments.
+        let (function, settled) = (String::from(header.function), header.settled.as_bytes().to_vec());
+        let settled = Ids::from_bytes(&settled).expect("they were ids before");
+        let header = Request { function: &function, settled, ..header };
+        self.handle_request(now, conn, header, Incoming::Owned(Received::behind(buffer, begin)))
     }
 
     pub(super) fn handle_hello(&mut self, now: Instant, conn: ConnId, hello: Hello<'_>) {

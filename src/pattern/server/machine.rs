@@ -56,6 +56,7 @@ impl Machine for Server {
         let mut ended = false;
         let mut broken = None;
         while let Some(peer) = self.peers.get(conn).filter(|peer| !peer.session.is_closing()) {
+            let is_copied = !deframer.is_between_frames();
             let frame = match deframer.next(&mut input, peer.session.frame_limit()) {
                 Ok(None) => break,
                 Ok(Some(body)) => Frame::decode(body),
@@ -63,6 +64,12 @@ impl Machine for Server {
             };
             ended = true;
             let handled = match frame {
+                Ok(Frame::Request { arguments, .. })
+                    if is_copied && self.replier.is_large(arguments.len()) =>
+                {
+                    let buffer = deframer.take_copied().expect("its frame was copied");
+                    self.handle_own_request(now, conn, buffer)
+                }
                 Ok(frame) => self.handle_frame(now, conn, frame),
                 Err(error) => Err(CloseReason::Protocol(Violation::Bytes(error))),
             };
@@ -104,7 +111,9 @@ impl Machine for Server {
         self.now = now;
         self.stats.sent_bytes += written as u64;
         let Some(peer) = self.peers.get_mut(conn) else {
-            self.buffers.put(chunk.into_buffer());
+            if let Some(large) = self.buffers.put(chunk.into_buffer()) {
+                self.replier.keep(large);
+            }
             return;
         };
         let record = peer.record.and_then(|record| self.records.get_mut(record.0));
@@ -122,8 +131,8 @@ impl Machine for Server {
         }
         let buffer = peer.session.put_back(now, chunk, written);
         self.rest_bytes += peer.session.rest_memory() as u64;
-        if let Some(buffer) = buffer {
-            self.buffers.put(buffer);
+        if let Some(large) = buffer.and_then(|buffer| self.buffers.put(buffer)) {
+            self.replier.keep(large);
         }
         let most = self.limits.send_queues_bytes - answers_bytes(&self.limits);
         if peer.session.rest_len() > 0 && self.rest_bytes + self.streams.large_bytes() > most {
@@ -141,6 +150,7 @@ impl Machine for Server {
             self.timers.remove(&(due, conn));
             self.fire(now, conn);
         }
+        self.replier.age();
         while let Some((due, record)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {
             self.detached.remove(&(due, record));
             self.forget(record);
@@ -215,6 +225,7 @@ impl Machine for Server {
     fn release(&mut self) {
         self.streams.release(&self.limits);
         self.buffers = Buffers::default();
+        self.replier.release();
         self.events = VecDeque::new();
     }
 }

@@ -11,6 +11,7 @@ use super::{Inner, RpcClient, Running};
 use crate::net::{self, Address, DriverThread, Keepalive, Port, ToAddress};
 use crate::pattern::{ClientCeiling, Limits, Random, Reconnect, Requester, SessionId};
 use crate::rpc::call::Slots;
+use crate::rpc::codec;
 
 /// A client in the making.
 pub struct RpcClientBuilder {
@@ -150,7 +151,8 @@ impl Config {
         machine.start();
         let whole = Arc::new(Whole::new(Arc::clone(&self.callbacks)));
         let watch = Watch::join(Connection::Calls, Arc::clone(&whole));
-        let handler = CallHandler { slots: Slots::default(), watch };
+        let most_kept = codec::most_kept(&self.limits);
+        let handler = CallHandler { slots: Slots::default(), watch, most_kept };
         let calls = Port::new(handler, machine, Arc::clone(&shared));
         driver.add(Box::new(Arc::clone(&calls)), self.call_addresses.clone());
         let driver = DriverThread::start("pulsewire-client", driver, true).map_err(net::Error::Setup)?;

@@ -12,6 +12,8 @@ use crate::rpc::call::Slots;
 pub(crate) struct CallHandler {
     pub(crate) slots: Slots,
     pub(super) watch: Watch,
+    /// See `codec::most_kept`.
+    pub(crate) most_kept: usize,
 }
 
 /// What a requester has to say.

@@ -261,12 +261,11 @@ impl Config {
         }
         let gate = machine.gate(StreamId::MAIN).expect("a server has a main stream");
         let (mut driver, shared) = net::driver(&self.limits, self.keepalive)?;
-        let kept_answer_bytes = self.limits.kept_answer_bytes();
         let mut lanes = Vec::new();
         for name in &self.lanes {
             let functions = Arc::clone(&self.functions);
             let mut buffers = CallBuffers::default();
-            let run = move |job: LaneJob| job.run(&functions, &mut buffers, kept_answer_bytes);
+            let run = move |job: LaneJob| job.run(&functions, &mut buffers);
             let lane = Lane::start(name, self.lane_stack_bytes, self.limits.most_in_lane(), run);
             lanes.push(lane.map_err(net::Error::Setup)?);
         }
@@ -280,7 +279,6 @@ impl Config {
             on_client,
             slow_inline: AtomicU64::new(0),
             inline_buffers: Mutex::default(),
-            kept_answer_bytes,
         };
         let port = Port::new(handler, machine, shared);
         let index = driver.add(Box::new(Arc::clone(&port)), Vec::new());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use crate::net::{Handler, Instant, Port};
-use crate::pattern::{Limits, Refusal, Server, ServerEvent, Status, Ticket, Work};
+use crate::pattern::{Limits, Received, Refusal, Server, ServerEvent, Status, Ticket, Work};
 use crate::rpc::dispatcher::Dispatcher;
 use crate::rpc::function::{Function, Functions, Place};
 use crate::rpc::lane::{Lane, Refused};
@@ -20,34 +20,24 @@ pub(crate) struct ServerHandler {
     pub(super) slow_inline: AtomicU64,
     /// The buffers of the last inline function.
     pub(super) inline_buffers: Mutex<CallBuffers>,
-    /// See [`Limits::kept_answer_bytes`].
-    pub(super) kept_answer_bytes: usize,
 }
 
 /// The buffers of the last call that was run in a place, for the next one.
 #[derive(Debug, Default)]
 pub(super) struct CallBuffers {
-    arguments: Vec<u8>,
+    arguments: Received,
+    /// Behind [`ANSWER_FRONT_BYTES`] of room, while there is an answer.
     answer: Vec<u8>,
-    /// Times in a row that the last answer needed no large buffer.
-    small: u32,
 }
 
 impl CallBuffers {
-    /// Lets go of what is too large to be kept, or has not been needed for a while. An answer's buffer may have `most` bytes.
-    ///
-    /// A buffer of some hundred KiB that is taken and given back for each call costs more than all else that is done with
-    /// its bytes: the allocator returns it to the system, and each of its pages is a fault the next time.
-    fn trim(&mut self, most: usize) {
-        if self.arguments.capacity() > Limits::KEPT_ARGUMENTS_BYTES {
-            self.arguments = Vec::new();
+    /// Lets go of what is too large to be kept here. What was large and is over is with the server by then.
+    fn trim(&mut self) {
+        if self.arguments.buffer().capacity() > Limits::KEPT_BY_LANE_BYTES {
+            self.arguments = Received::default();
         }
-        if self.answer.capacity() <= Limits::LEAST_KEPT_ANSWER_BYTES {
-            return;
-        }
-        self.small = if self.answer.len() > Limits::LEAST_KEPT_ANSWER_BYTES { 0 } else { self.small + 1 };
-        if self.answer.capacity() > most || self.small >= SMALL_IN_A_ROW {
-            (self.answer, self.small) = (Vec::new(), 0);
+        if self.answer.capacity() > Limits::KEPT_BY_LANE_BYTES {
+            self.answer = Vec::new();
         }
     }
 }
@@ -162,7 +152,13 @@ impl<'a> Inline<'a> {
     fn run(&mut self, function: &Function, work: Work) {
         let begun = self.port.now();
         self.note_end_at(begun);
-        let Ok(arguments) = self.enter_then(|server| server.start(begun, work.ticket)) else { return };
+        let started = self.enter_then(|server, answer| {
+            if function.is_returning() {
+                server.lend_for_answer(answer);
+            }
+            server.start(begun, work.ticket)
+        });
+        let Ok(arguments) = started else { return };
         let answer = &mut self.buffers.answer;
         let status = function.run(&work.function, &arguments, self.port, work.ticket, answer);
         self.buffers.arguments = arguments;
@@ -175,19 +171,19 @@ impl<'a> Inline<'a> {
 
     /// Gives a call that is not run its answer.
     fn refuse(&mut self, ticket: Ticket, status: Status, text: &[u8]) {
-        self.enter_then(|server| server.reply(ticket, status, text));
+        self.enter_then(|server, _| server.reply(ticket, status, text));
     }
 
-    /// Enters the answer of the last call, and gives the machine one more command.
-    fn enter_then<T>(&mut self, command: impl FnOnce(&mut Server) -> T) -> T {
+    /// Enters the answer of the last call, and gives the machine one more command, with the buffer of answers.
+    fn enter_then<T>(&mut self, command: impl FnOnce(&mut Server, &mut Vec<u8>) -> T) -> T {
         self.is_quiet = true;
         let (last, buffers) = (self.last.take(), &mut self.buffers);
         self.port.command_quietly(|server| {
             if let Some((work, status)) = last {
-                server.reply(work.ticket, status, &buffers.answer);
+                server.reply_in_place(work.ticket, status, &mut buffers.answer);
             }
             server.give_back(core::mem::take(&mut buffers.arguments));
-            command(server)
+            command(server, &mut buffers.answer)
         })
     }
 
@@ -216,12 +212,12 @@ impl Drop for Inline<'_> {
     /// Also when something panics, such as a log's sink: whoever ran has its answer.
     fn drop(&mut self) {
         if self.last.is_some() {
-            self.enter_then(|_| ());
+            self.enter_then(|_, _| ());
         }
         if self.is_quiet {
             self.port.command_in_turn(|_| ());
         }
-        self.buffers.trim(self.handler.kept_answer_bytes);
+        self.buffers.trim();
         *self.handler.inline_buffers() = core::mem::take(&mut self.buffers);
     }
 }
@@ -235,21 +231,24 @@ pub(super) struct LaneJob {
 
 impl LaneJob {
     /// Runs it, unless it has expired or been withdrawn while it waited. The buffers are those of the call before.
-    pub(super) fn run(self, functions: &Functions, buffers: &mut CallBuffers, kept_answer_bytes: usize) {
+    pub(super) fn run(self, functions: &Functions, buffers: &mut CallBuffers) {
         let (port, ticket) = (&self.port, self.ticket);
+        let function = functions.get(&*self.function);
         let last = core::mem::take(&mut buffers.arguments);
         let started = port.command(|server, now| {
             server.give_back(last);
+            if function.is_some_and(Function::is_returning) {
+                server.lend_for_answer(&mut buffers.answer);
+            }
             server.start(now, ticket)
         });
-        let Ok(arguments) = started else { return };
-        let Some(function) = functions.get(&*self.function) else { return };
+        let (Ok(arguments), Some(function)) = (started, function) else { return };
         let status = function.run(&self.function, &arguments, port, ticket, &mut buffers.answer);
         if let Some(status) = status {
-            port.command(|server, _| server.reply(ticket, status, &buffers.answer));
+            port.command(|server, _| server.reply_in_place(ticket, status, &mut buffers.answer));
         }
         buffers.arguments = arguments;
-        buffers.trim(kept_answer_bytes);
+        buffers.trim();
     }
 
     /// Answers that it is not started.
@@ -259,34 +258,5 @@ impl LaneJob {
     }
 }
 
-/// So many answers that needed no large buffer, one after the other, and it is let go of.
-const SMALL_IN_A_ROW: u32 = 64;
 /// An inline function that takes longer is warned of.
 const SLOW_INLINE: Duration = Duration::from_millis(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_answers_buffer_is_kept_while_there_are_large_answers() {
-        let (mut buffers, most) = (CallBuffers::default(), Limits::default().kept_answer_bytes());
-        let answer = |buffers: &mut CallBuffers, len: usize| {
-            buffers.answer.clear();
-            buffers.answer.resize(len, 7);
-            buffers.trim(most);
-            buffers.answer.capacity()
-        };
-        assert!(answer(&mut buffers, 1_000_000) >= 1_000_000);
-        for _ in 1..SMALL_IN_A_ROW {
-            assert!(answer(&mut buffers, 100) >= 1_000_000);
-        }
-        answer(&mut buffers, 1_000_000);
-        for _ in 1..SMALL_IN_A_ROW {
-            assert!(answer(&mut buffers, 100) >= 1_000_000, "they are counted anew");
-        }
-        assert_eq!(answer(&mut buffers, 100), 0);
-        assert_eq!(answer(&mut buffers, (1 << 20) + 1), 0, "more than a sixty-fourth of all results");
-        assert_eq!(Limits::tiny().kept_answer_bytes(), Limits::LEAST_KEPT_ANSWER_BYTES);
-    }
-}

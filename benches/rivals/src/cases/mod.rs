@@ -110,7 +110,7 @@ impl Case {
     /// second; prefixes held by others; calls outstanding in the flood beside it; connections.
     pub fn parameters(self) -> &'static [u64] {
         match self {
-            Case::RoundTrip => &[16, 256, 4_096, 65_536],
+            Case::RoundTrip => &[16, 256, 4_096, 65_536, 262_144, 1_048_576],
             Case::Callers => &[8],
             Case::Pipeline => &[64],
             Case::Throughput => &[16, 64, 256, 1_024, 16_384],

@@ -1,0 +1,189 @@
+//! Buffers of large messages that are over, for those that come.
+
+use alloc::vec::Vec;
+
+use super::spares::Spares;
+
+/// Buffers of the last large messages, for the next ones.
+///
+/// A buffer of some hundred KiB that is taken and given back for each message costs more than all else that is done with
+/// its bytes: the allocator returns it to the system, and each of its pages is a fault the next time. So a few are kept
+/// while there are large messages, within a part of a budget that their owner has for messages of this kind; when the
+/// messages themselves need the budget, the buffers go.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    buffers: Vec<Vec<u8>>,
+    /// Invariant: the sum of the buffers' capacities.
+    bytes: usize,
+    most_bytes: usize,
+    large_bytes: usize,
+    /// One was put or taken since somebody last looked.
+    is_used: bool,
+}
+
+impl Shelf {
+    /// Most buffers kept: one is filled while the other is read.
+    const MOST: usize = 2;
+
+    /// A shelf for messages that have this budget.
+    pub(crate) fn new(budget: u64) -> Self {
+        Shelf {
+            buffers: Vec::new(),
+            bytes: 0,
+            most_bytes: Self::most_bytes(budget),
+            large_bytes: Self::large_bytes(budget),
+            is_used: false,
+        }
+    }
+
+    /// The most bytes that are kept of such a budget.
+    pub(crate) fn most_bytes(budget: u64) -> usize {
+        usize::try_from(budget / 16).unwrap_or(usize::MAX)
+    }
+
+    /// Longer messages are large ones, for which other rules hold: 32 KiB, or a thirty-second of the budget for messages of
+    /// their kind.
+    pub(crate) fn large_bytes(budget: u64) -> usize {
+        const LEAST: u64 = 1_024;
+        const MOST: u64 = 32 * 1_024;
+        (budget / 32).clamp(LEAST, MOST) as usize
+    }
+
+    /// A message of so many bytes is a large one.
+    pub(crate) fn is_large(&self, len: usize) -> bool {
+        len > self.large_bytes
+    }
+
+    /// What a buffer counts for in the budget of its message: its length, give or take [`Spares::SLACK`], or if it is
+    /// larger than that, all of it.
+    pub(crate) fn cost(buffer: &Vec<u8>) -> u64 {
+        let is_close = buffer.capacity() <= buffer.len() + Spares::SLACK;
+        (if is_close { buffer.len() } else { buffer.capacity() }) as u64
+    }
+
+    /// A message may stay in this buffer, which is large and not much larger than what is in it.
+    pub(crate) fn may_stay(&self, buffer: &Vec<u8>) -> bool {
+        self.is_large(buffer.len()) && buffer.capacity() / 2 <= buffer.len()
+    }
+
+    /// An empty buffer for `len` bytes, if there is one that is not much larger.
+    pub(crate) fn take_fitting(&mut self, len: usize) -> Option<Vec<u8>> {
+        let fits = |buffer: &Vec<u8>| buffer.capacity() >= len && buffer.capacity() / 2 <= len;
+        let at = self.buffers.iter().rposition(fits)?;
+        Some(self.remove(at))
+    }
+
+    /// An empty buffer for `len` bytes, a new one if need be.
+    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
+        self.take_fitting(len).unwrap_or_else(|| Vec::with_capacity(len))
+    }
+
+    /// An empty buffer of any size, if there is one.
+    pub(crate) fn take_any(&mut self) -> Option<Vec<u8>> {
+        let last = self.buffers.len().checked_sub(1)?;
+        Some(self.remove(last))
+    }
+
+    fn remove(&mut self, at: usize) -> Vec<u8> {
+        self.is_used = true;
+        let buffer = self.buffers.remove(at);
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    /// Keeps a large buffer for the next message, if there is room for it in `room` bytes that nobody needs now. A small
+    /// one comes back.
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>, room: u64) -> Option<Vec<u8>> {
+        let capacity = buffer.capacity();
+        if !self.is_large(capacity) {
+            return Some(buffer);
+        }
+        if self.buffers.len() == Self::MOST {
+            self.remove(0);
+        }
+        if self.bytes + capacity <= self.most_bytes && (self.bytes + capacity) as u64 <= room {
+            self.is_used = true;
+            buffer.clear();
+            self.bytes += capacity;
+            self.buffers.push(buffer);
+        }
+        None
+    }
+
+    /// Nobody else has more than `room` bytes for it from here on.
+    pub(crate) fn make_room(&mut self, room: u64) {
+        while self.bytes as u64 > room {
+            self.remove(0);
+        }
+    }
+
+    /// Lets go of everything if nobody has used it since the last time.
+    pub(crate) fn age(&mut self) {
+        if !core::mem::take(&mut self.is_used) {
+            self.clear();
+        }
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self) {
+        (self.buffers, self.bytes) = (Vec::new(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1_024;
+
+    #[test]
+    fn a_few_large_buffers_are_kept_while_they_are_used_and_there_is_room() {
+        let mut shelf = Shelf::new(64 * 1_024 * 1_024);
+        assert_eq!(
+            shelf.put(Vec::with_capacity(32 * KIB), u64::MAX).map(|buffer| buffer.capacity()),
+            Some(32 * KIB)
+        );
+        assert_eq!(shelf.take_any(), None);
+        for len in [100 * KIB, 200 * KIB, 300 * KIB] {
+            assert_eq!(shelf.put(Vec::with_capacity(len), u64::MAX), None);
+        }
+        assert_eq!(shelf.bytes, 500 * KIB, "the oldest made room");
+        assert_eq!(shelf.take_fitting(90 * KIB), None, "too large for so little");
+        assert_eq!(shelf.take_fitting(301 * KIB), None, "too small for more");
+        assert_eq!(shelf.take(150 * KIB).capacity(), 300 * KIB, "the newest that fits");
+        assert_eq!(shelf.take(150 * KIB).capacity(), 200 * KIB);
+        assert_eq!(shelf.take(150 * KIB).capacity(), 150 * KIB, "a new one");
+        shelf.put(Vec::with_capacity(100 * KIB), 100 * KIB as u64 - 1);
+        shelf.put(Vec::with_capacity(4 * KIB * KIB + 1), u64::MAX);
+        assert_eq!(
+            (shelf.take_any(), shelf.bytes),
+            (None, 0),
+            "there is no room, or it is more than a sixteenth of all"
+        );
+        shelf.put(Vec::with_capacity(100 * KIB), u64::MAX);
+        shelf.age();
+        assert!(shelf.bytes > 0);
+        shelf.age();
+        assert_eq!(shelf.bytes, 0);
+        shelf.put(Vec::with_capacity(100 * KIB), u64::MAX);
+        shelf.put(Vec::with_capacity(50 * KIB), u64::MAX);
+        shelf.make_room(60 * KIB as u64);
+        assert_eq!(shelf.bytes, 50 * KIB);
+    }
+
+    #[test]
+    fn what_a_buffer_counts_for_is_what_it_takes() {
+        let shelf = Shelf::new(64 * 1_024 * 1_024);
+        let with = |len: usize, capacity: usize| {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.resize(len, 1);
+            buffer
+        };
+        assert_eq!(Shelf::cost(&with(100, 100 + Spares::SLACK)), 100);
+        assert_eq!(Shelf::cost(&with(100, 101 + Spares::SLACK)), 101 + Spares::SLACK as u64);
+        assert!(shelf.may_stay(&with(50 * KIB, 100 * KIB)));
+        assert!(!shelf.may_stay(&with(50 * KIB, 101 * KIB)));
+        assert!(!shelf.may_stay(&with(32 * KIB, 32 * KIB)));
+        assert_eq!([0, 64 * 1_024, 1 << 30].map(Shelf::large_bytes), [1_024, 2_048, 32 * KIB]);
+    }
+}
