@@ -175,14 +175,12 @@ impl Buffers {
         self.0.pop().unwrap_or_default()
     }
 
-    /// Keeps a buffer if it is among the first few, and gives one back that is too large.
+    /// Keeps a buffer if it is among the first few and not too large. Else it comes back.
     fn put(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
-        if buffer.capacity() > Self::MOST_BYTES_EACH {
+        if self.0.len() == Self::MOST || buffer.capacity() > Self::MOST_BYTES_EACH {
             return Some(buffer);
         }
-        if self.0.len() < Self::MOST {
-            self.0.push(buffer);
-        }
+        self.0.push(buffer);
         None
     }
 }

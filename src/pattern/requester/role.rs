@@ -187,11 +187,15 @@ impl ClientRole for Requester {
     fn handle_role_timeout(&mut self, now: Instant) {
         if now >= self.look_at {
             self.expire(now);
+            if self.calls.is_empty() {
+                self.shelf.clear();
+            }
         }
-        self.shelf.age();
         if self.settle_due.take_if(|due| *due <= now).is_some() {
             self.settle_now = true;
             self.dialer.wake();
+            // No call has come for that long.
+            self.shelf.clear();
         }
     }
 

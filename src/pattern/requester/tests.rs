@@ -1,4 +1,5 @@
 mod dialling;
+mod large;
 mod stopping;
 
 use alloc::string::String;

@@ -111,8 +111,8 @@ impl Machine for Server {
         self.now = now;
         self.stats.sent_bytes += written as u64;
         let Some(peer) = self.peers.get_mut(conn) else {
-            if let Some(large) = self.buffers.put(chunk.into_buffer()) {
-                self.replier.keep(large);
+            if let Some(buffer) = self.buffers.put(chunk.into_buffer()) {
+                self.replier.keep(buffer);
             }
             return;
         };
@@ -131,8 +131,8 @@ impl Machine for Server {
         }
         let buffer = peer.session.put_back(now, chunk, written);
         self.rest_bytes += peer.session.rest_memory() as u64;
-        if let Some(large) = buffer.and_then(|buffer| self.buffers.put(buffer)) {
-            self.replier.keep(large);
+        if let Some(buffer) = buffer.and_then(|buffer| self.buffers.put(buffer)) {
+            self.replier.keep(buffer);
         }
         let most = self.limits.send_queues_bytes - answers_bytes(&self.limits);
         if peer.session.rest_len() > 0 && self.rest_bytes + self.streams.large_bytes() > most {
@@ -149,6 +149,9 @@ impl Machine for Server {
         while let Some((due, conn)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, conn));
             self.fire(now, conn);
+        }
+        if self.peers.len() == 0 {
+            self.replier.release();
         }
         self.replier.age();
         while let Some((due, record)) = self.detached.first().copied().filter(|(due, _)| *due <= now) {

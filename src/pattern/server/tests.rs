@@ -1,6 +1,7 @@
 mod calls;
 mod connections;
 mod gate;
+mod large;
 mod publications;
 mod sessions;
 mod slow;
