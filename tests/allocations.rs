@@ -179,3 +179,32 @@ fn calls_under_way_together_allocate_their_results_and_now_and_then_a_node_of_a_
         }
     });
 }
+
+#[test]
+fn a_large_call_takes_the_memory_of_its_values_alone() {
+    const LEN: usize = 1_000_000;
+    const CALLS: usize = 200;
+    let _alone = alone();
+    let server = RpcServer::builder()
+        .register("worker", |text: String| Ok(text))
+        .register_inline("inline", |text: String| Ok(text))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = client(&server);
+    let arguments = "x".repeat(LEN);
+    for function in ["inline", "worker"] {
+        let call = || {
+            let result: String = client.call(function, arguments.as_str()).unwrap();
+            assert_eq!(result.len(), LEN);
+        };
+        (0..CALLS).for_each(|_| call());
+        let region = Region::new(ALLOCATOR);
+        (0..CALLS).for_each(|_| call());
+        let change = region.change();
+        let bytes = change.bytes_allocated as f64 / (CALLS * LEN) as f64;
+        println!("{bytes:.2} of the length of its arguments per call, at both ends together");
+        // The text that the function gets and gives back, and the one that the caller gets. At each end what is read first
+        // lies elsewhere until it is known how much will come, and the tail of an answer may be copied.
+        assert!(bytes <= 3.0, "{bytes} times the length: {change:?}");
+    }
+}

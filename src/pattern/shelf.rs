@@ -22,8 +22,8 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Most buffers kept: one is filled while the other is read.
-    const MOST: usize = 2;
+    /// Most buffers kept: one that is filled, one that is read, and what tails of begun frames were copied to.
+    const MOST: usize = 4;
 
     /// A shelf for messages that have this budget.
     pub(crate) fn new(budget: u64) -> Self {
@@ -78,10 +78,10 @@ impl Shelf {
         self.take_fitting(len).unwrap_or_else(|| Vec::with_capacity(len))
     }
 
-    /// An empty buffer of any size, if there is one.
+    /// An empty buffer for a message of unknown length, if there is one: the largest.
     pub(crate) fn take_any(&mut self) -> Option<Vec<u8>> {
-        let last = self.buffers.len().checked_sub(1)?;
-        Some(self.remove(last))
+        let (at, _) = self.buffers.iter().enumerate().max_by_key(|(_, buffer)| buffer.capacity())?;
+        Some(self.remove(at))
     }
 
     fn remove(&mut self, at: usize) -> Vec<u8> {
@@ -144,10 +144,12 @@ mod tests {
             Some(32 * KIB)
         );
         assert_eq!(shelf.take_any(), None);
-        for len in [100 * KIB, 200 * KIB, 300 * KIB] {
+        for len in [100 * KIB, 900 * KIB, 800 * KIB, 200 * KIB, 300 * KIB] {
             assert_eq!(shelf.put(Vec::with_capacity(len), u64::MAX), None);
         }
-        assert_eq!(shelf.bytes, 500 * KIB, "the oldest made room");
+        assert_eq!(shelf.bytes, 2_200 * KIB, "the oldest made room");
+        assert_eq!(shelf.take_any().map(|buffer| buffer.capacity()), Some(900 * KIB), "the largest");
+        assert_eq!(shelf.take(500 * KIB).capacity(), 800 * KIB);
         assert_eq!(shelf.take_fitting(90 * KIB), None, "too large for so little");
         assert_eq!(shelf.take_fitting(301 * KIB), None, "too small for more");
         assert_eq!(shelf.take(150 * KIB).capacity(), 300 * KIB, "the newest that fits");

@@ -244,10 +244,15 @@ impl LaneJob {
         });
         let (Ok(arguments), Some(function)) = (started, function) else { return };
         let status = function.run(&self.function, &arguments, port, ticket, &mut buffers.answer);
-        if let Some(status) = status {
-            port.command(|server, _| server.reply_in_place(ticket, status, &mut buffers.answer));
+        match status {
+            Some(status) => {
+                port.command(|server, _| {
+                    server.give_back(arguments);
+                    server.reply_in_place(ticket, status, &mut buffers.answer);
+                });
+            }
+            None => buffers.arguments = arguments,
         }
-        buffers.arguments = arguments;
         buffers.trim();
     }
 
