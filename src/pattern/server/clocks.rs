@@ -52,6 +52,9 @@ impl Server {
                 }
             } else {
                 peer.waits = true;
+                if let Some(buffer) = buffer {
+                    self.replier.keep(buffer);
+                }
             }
         }
         self.read_admitted();
