@@ -265,3 +265,49 @@ fn each_call_of_a_burst_gets_its_own_answer_wherever_its_function_runs() {
     let stats = server.stats().machine.replier;
     assert_eq!((stats.requests, stats.started, stats.answered), (2_040, 1_640, 1_640));
 }
+
+/// A value that cannot be encoded: in front of what fails lies so much that a buffer has grown.
+struct Unencodable {
+    panics: bool,
+    front: Vec<u8>,
+}
+
+impl serde::Serialize for Unencodable {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::{Error, SerializeTuple};
+        let mut tuple = serializer.serialize_tuple(2)?;
+        tuple.serialize_element(&self.front)?;
+        assert!(!self.panics, "as asked for");
+        Err(S::Error::custom("as asked for"))
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_encoded_costs_its_call_alone_whatever_is_in_front_of_it() {
+    let result = |(panics, front): (bool, usize)| Ok(Unencodable { panics, front: vec![7; front] });
+    let server = RpcServer::builder()
+        .register("lane", result)
+        .register_inline("inline", result)
+        .register_deferred("deferred", |(panics, front): (bool, usize), responder| {
+            responder.ok(&Unencodable { panics, front: vec![7; front] });
+        })
+        .register(ADD, |(a, b)| Ok(a + b))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let client = RpcClient::connect(server.local_addr()).unwrap();
+    for function in ["lane", "inline", "deferred"] {
+        for front in [0, 10, 100_000] {
+            let mut call = |panics| client.call::<(bool, usize), ()>(function, &(panics, front)).unwrap_err();
+            let CallError::Failed(Failure { kind, text }) = call(false) else {
+                panic!("{function} did not fail")
+            };
+            assert_eq!(kind, FailureKind::Function);
+            assert!(text.starts_with("the result cannot be encoded: "), "{text:?}");
+            let CallError::Failed(Failure { kind, text }) = call(true) else {
+                panic!("{function} did not panic")
+            };
+            assert_eq!((kind, &text[..]), (FailureKind::Panicked, ""));
+            assert_eq!(client.call(ADD, &(1, 2)).unwrap(), 3);
+        }
+    }
+}

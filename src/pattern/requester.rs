@@ -25,6 +25,7 @@ pub use outcome::{CallOptions, Done, Failure, FailureKind, NotExecuted, Outcome,
 
 use super::ascending::Ascending;
 use super::dialer::{Dialer, DialerSetup};
+use super::received::Received;
 use super::shelf::Shelf;
 use super::spares::Spares;
 use super::{ConnectionEvent, Random, Reconnect};
@@ -285,6 +286,12 @@ impl Requester {
         } else {
             None
         }
+    }
+
+    /// Takes a result back, so that the next large one needs no memory of its own. Whoever does without it loses nothing
+    /// else.
+    pub fn give_back(&mut self, result: Received) {
+        self.keep(result.into_parts().0);
     }
 
     /// The next call that has ended.

@@ -147,11 +147,13 @@ impl<R: DeserializeOwned> PendingCall<R> {
     ///
     /// # Errors
     /// How the call ended if not with a value.
-    pub fn wait(self) -> Result<R, CallError> {
-        let most_kept = self.raw.port.handler.most_kept;
+    pub fn wait(mut self) -> Result<R, CallError> {
         let bytes = self.raw.wait()?;
         let result = codec::decode(&bytes).map_err(CallError::BadResult);
-        codec::keep(bytes.into_parts().0, most_kept);
+        let port = &self.raw.port;
+        if let Some(left) = codec::keep(bytes.into_parts().0, port.handler.most_kept) {
+            port.command_quietly(|requester| requester.give_back(left.into()));
+        }
         result
     }
 
@@ -207,7 +209,8 @@ impl RawCall {
         self.outcome.get().is_some()
     }
 
-    pub(crate) fn wait(mut self) -> Result<Received, CallError> {
+    /// Waits for its end, which is there once.
+    pub(crate) fn wait(&mut self) -> Result<Received, CallError> {
         let outcome = self.outcome.take().or_else(|| self.slots().take(self.id));
         let outcome = outcome.unwrap_or_else(|| self.wait_for_it());
         self.is_over = true;

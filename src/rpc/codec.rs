@@ -75,16 +75,20 @@ pub(crate) fn most_kept(limits: &Limits) -> usize {
     usize::try_from(limits.held_requests_bytes / 16).unwrap_or(usize::MAX)
 }
 
-/// A large buffer that is no longer needed: the thread's next value may be encoded in it.
-pub(crate) fn keep(buffer: Vec<u8>, most_kept: usize) {
-    if (KEPT_BYTES + 1..=most_kept).contains(&buffer.capacity()) {
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.buffer.capacity() < buffer.capacity() {
-                *kept = Kept { buffer, small: 0 };
-            }
-        });
+/// Keeps a large buffer that is no longer needed for the thread's next value. It comes back if the thread has one.
+pub(crate) fn keep(buffer: Vec<u8>, most_kept: usize) -> Option<Vec<u8>> {
+    if !(KEPT_BYTES + 1..=most_kept).contains(&buffer.capacity()) {
+        return None;
     }
+    let swap = |kept: &RefCell<Kept>| {
+        let mut kept = kept.borrow_mut();
+        if kept.buffer.capacity() > KEPT_BYTES {
+            return Some(buffer);
+        }
+        *kept = Kept { buffer, small: 0 };
+        None
+    };
+    KEPT.try_with(swap).ok().flatten()
 }
 
 /// Appends an encoded value to a buffer.

@@ -89,7 +89,8 @@ impl Drop for RawResponder {
 
 /// What is called with the arguments' bytes.
 enum Body {
-    /// Its answer is there when it returns: the status, and behind the room in the buffer, where nothing is before, what goes with it.
+    /// Its answer is there when it returns: the status, and what goes with it in the buffer, behind the room that is all there
+    /// is in it before.
     Returning(Box<Returning>),
     /// It answers when it likes.
     Deferred(Box<Deferred>),
@@ -195,7 +196,8 @@ impl Function {
         ran.unwrap_or_else(|panic| {
             discard(panic);
             log::warn!("function-panicked: {name}");
-            answer.truncate(ANSWER_FRONT_BYTES);
+            // Whatever was in the middle of being encoded may have taken the buffer with it.
+            answer.resize(ANSWER_FRONT_BYTES, 0);
             // The responder of one that answers for itself has told the caller when it was dropped.
             self.is_returning().then_some(Status::Panicked)
         })
@@ -204,7 +206,8 @@ impl Function {
 
 /// The answer is this text.
 fn say(status: Status, text: &dyn core::fmt::Display, answer: &mut Vec<u8>) -> Status {
-    answer.truncate(ANSWER_FRONT_BYTES);
+    // What could not be encoded has left anything there, or no buffer at all.
+    answer.resize(ANSWER_FRONT_BYTES, 0);
     answer.extend_from_slice(text.to_string().as_bytes());
     status
 }
