@@ -297,7 +297,7 @@ fn a_result_that_cannot_be_encoded_costs_its_call_alone_whatever_is_in_front_of_
     let client = RpcClient::connect(server.local_addr()).unwrap();
     for function in ["lane", "inline", "deferred"] {
         for front in [0, 10, 100_000] {
-            let mut call = |panics| client.call::<(bool, usize), ()>(function, &(panics, front)).unwrap_err();
+            let call = |panics| client.call::<(bool, usize), ()>(function, &(panics, front)).unwrap_err();
             let CallError::Failed(Failure { kind, text }) = call(false) else {
                 panic!("{function} did not fail")
             };
