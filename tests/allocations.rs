@@ -210,7 +210,7 @@ fn a_large_call_takes_the_memory_of_its_values_alone() {
         let bytes = change.bytes_allocated as f64 / (CALLS * LEN) as f64;
         println!("{function}: {bytes:.2} of the length per call, at both ends together");
         // The text that the function gets and gives back, and the one that the caller gets. At each end what is read first
-        // lies elsewhere until it is known how much will come, and the tail of an answer may be copied.
-        assert!(bytes <= 3.0, "{function}: {bytes} times the length: {change:?}");
+        // lies elsewhere until it is known how much will come, and tails of an answer that shrink to its half are copied.
+        assert!(bytes <= 4.0, "{function}: {bytes} times the length: {change:?}");
     }
 }

@@ -29,12 +29,17 @@ impl Admission {
         if len <= FREE_BYTES {
             return true;
         }
-        if self.waiting.is_empty() && self.fits(len) {
+        if self.has_room(len) {
             self.used += len;
             return true;
         }
         self.waiting.push_back((conn, len));
         false
+    }
+
+    /// A frame of `len` bytes would not have to wait.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.waiting.is_empty() && self.fits(len)
     }
 
     /// Bytes to be read at once from a connection, at most: while somebody waits for room, no more than a frame may have

@@ -28,7 +28,7 @@ use super::spares::Spares;
 use super::CHUNK_BYTES;
 use crate::session::{Chunk, Fate, Limits, Violation};
 use crate::time::{Duration, Instant};
-use crate::wire::{self, Frame, Refusal, Reply, Request, Settle, Status};
+use crate::wire::{self, Frame, Refusal, Reply, Request, Settle, Status, LENGTH_BYTES};
 pub(super) use names::Names;
 pub(super) use table::{CallTable, ENTRY_OVERHEAD};
 use table::{Entry, State, TO_WRITE_SLACK};
@@ -141,6 +141,8 @@ pub(crate) struct Replier {
     spares: Spares,
     /// Those of large ones. Within the budget of results.
     shelf: Shelf,
+    /// See [`Limits::lent_answer_bytes`].
+    lent_answer_bytes: usize,
     pub(crate) stats: ReplierStats,
 }
 
@@ -162,7 +164,8 @@ impl Replier {
             is_behind: false,
             names: Names::default(),
             spares: Spares::default(),
-            shelf: Shelf::new(limits.results_bytes),
+            shelf: Shelf::new(limits.results_bytes, limits.max_frame_bytes as usize + LENGTH_BYTES),
+            lent_answer_bytes: limits.lent_answer_bytes(),
             stats: ReplierStats::default(),
         }
     }
@@ -352,13 +355,13 @@ impl Replier {
 
     /// An empty buffer for a frame of `len` bytes that is coming, if there is one that is hardly larger.
     pub(crate) fn lend_buffer(&mut self, len: usize) -> Option<Vec<u8>> {
-        self.shelf.is_large(len).then(|| self.shelf.take_fitting(len)).flatten()
+        self.shelf.is_large(len).then(|| self.shelf.take(len, usize::MAX)).flatten()
     }
 
     /// A buffer for an answer: one of those that are left of large ones, as long as there are any.
     pub(crate) fn lend_for_answer(&mut self, buffer: &mut Vec<u8>) {
         if !self.shelf.is_large(buffer.capacity()) {
-            if let Some(large) = self.shelf.take_any() {
+            if let Some(large) = self.shelf.take_any(self.lent_answer_bytes) {
                 *buffer = large;
             }
         }
@@ -371,7 +374,8 @@ impl Replier {
 
     /// Lets go of what is only kept for messages that are to come.
     pub(crate) fn release(&mut self) {
-        (self.spares, self.shelf) = (Spares::default(), Shelf::new(self.results_limit));
+        self.spares = Spares::default();
+        self.shelf.clear();
     }
 
     /// Enters the answer of a call. A call that has its answer keeps its first one. Returns whether anybody waits.
@@ -478,8 +482,8 @@ impl Replier {
     /// An empty buffer for `len` bytes.
     fn take_buffer(&mut self, len: usize) -> Vec<u8> {
         // It counts for all that it takes.
-        let is_free = self.free_bytes() >= 2 * len as u64;
-        let large = (is_free && self.shelf.is_large(len)).then(|| self.shelf.take_fitting(len)).flatten();
+        let most = usize::try_from(self.free_bytes()).unwrap_or(usize::MAX);
+        let large = self.shelf.is_large(len).then(|| self.shelf.take(len, most)).flatten();
         large.unwrap_or_else(|| self.spares.take(len))
     }
 
@@ -589,5 +593,6 @@ impl Replier {
                 table.turned_away.push_front(id);
             }
         }
+        self.shelf.make_room(self.free_bytes());
     }
 }

@@ -31,7 +31,7 @@ use super::spares::Spares;
 use super::{ConnectionEvent, Random, Reconnect};
 use crate::session::{Limits, SharedFrame};
 use crate::time::Instant;
-use crate::wire::{RequestParts, Role, SessionId, MAX_NAME_BYTES};
+use crate::wire::{RequestParts, Role, SessionId, LENGTH_BYTES, MAX_NAME_BYTES};
 
 #[derive(Debug)]
 struct Call {
@@ -122,7 +122,10 @@ impl Requester {
             seed: random.next_u64(),
         };
         Requester {
-            shelf: Shelf::new(limits.held_requests_bytes),
+            shelf: Shelf::new(
+                limits.held_requests_bytes,
+                limits.max_frame_bytes as usize + LENGTH_BYTES + REQUEST_FRONT_BYTES,
+            ),
             dialer: Dialer::new(setup, limits),
             calls: Ascending::new(),
             queue: VecDeque::new(),
@@ -178,12 +181,20 @@ impl Requester {
         if !self.shelf.is_large(arguments.len()) {
             return self.begin(now, function, arguments, None, options);
         }
-        let mut buffer = self.shelf.take(REQUEST_FRONT_BYTES + arguments.len());
+        // Before anything is copied.
+        self.check(now, function, arguments.len(), options)?;
+        let mut buffer = self.copy(arguments);
+        self.begin(now, function, &[], Some(&mut buffer), options)
+    }
+
+    /// Large arguments behind room in a buffer of their own, for which there is room in what may be held.
+    fn copy(&mut self, arguments: &[u8]) -> Vec<u8> {
+        let len = REQUEST_FRONT_BYTES + arguments.len();
+        let most = usize::try_from(self.free_bytes()).unwrap_or(usize::MAX);
+        let mut buffer = self.shelf.take(len, most).unwrap_or_else(|| Vec::with_capacity(len));
         buffer.resize(REQUEST_FRONT_BYTES, 0);
         buffer.extend_from_slice(arguments);
-        let begun = self.call_in_place(now, function, &mut buffer, options);
-        self.keep(buffer);
-        begun
+        buffer
     }
 
     /// The same with arguments that lie in a buffer behind [`REQUEST_FRONT_BYTES`] of room, whatever is there. Large ones
@@ -206,7 +217,7 @@ impl Requester {
         if !self.shelf.is_large(arguments.len()) {
             return self.begin(now, function, arguments, None, options);
         }
-        if !self.shelf.may_stay(buffer) {
+        if !self.shelf.may_stay(buffer) || held(buffer) > self.free_bytes() {
             return self.call(now, function, arguments, options);
         }
         self.begin(now, function, &[], Some(buffer), options)
@@ -223,12 +234,9 @@ impl Requester {
     ) -> Result<u64, NotExecuted> {
         let (len, held) = match &large {
             None => (arguments.len(), arguments.len() as u64),
-            Some(buffer) => (buffer.len() - REQUEST_FRONT_BYTES, Shelf::cost(buffer)),
+            Some(buffer) => (buffer.len() - REQUEST_FRONT_BYTES, held(buffer)),
         };
-        if let Some(refusal) = self.refusal(now, function, (len, held), options) {
-            self.stats.refused += 1;
-            return Err(refusal);
-        }
+        self.check(now, function, len, options)?;
         let id = self.next_id;
         self.next_id += 1;
         self.stats.calls += 1;
@@ -260,13 +268,20 @@ impl Requester {
         }
     }
 
-    fn refusal(
-        &self,
+    /// Refuses a call with arguments of `len` bytes if it is to be refused at once.
+    fn check(
+        &mut self,
         now: Instant,
         function: &str,
-        (len, held): (usize, u64),
+        len: usize,
         options: CallOptions,
-    ) -> Option<NotExecuted> {
+    ) -> Result<(), NotExecuted> {
+        let refusal = self.refusal(now, function, len, options);
+        self.stats.refused += u64::from(refusal.is_some());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn refusal(&self, now: Instant, function: &str, len: usize, options: CallOptions) -> Option<NotExecuted> {
         let limits = self.dialer.limits();
         let frame_len = REQUEST_HEADER_BYTES + (function.len() + len) as u64;
         if self.stopped {
@@ -280,7 +295,7 @@ impl Requester {
         } else if options.fail_fast && !self.dialer.is_established() {
             Some(NotExecuted::NotConnected)
         } else if self.calls.len() >= limits.max_in_flight as usize
-            || self.stats.held_bytes + held > limits.held_requests_bytes
+            || self.stats.held_bytes + len as u64 > limits.held_requests_bytes
         {
             Some(NotExecuted::Full)
         } else {
@@ -441,6 +456,16 @@ pub(crate) const CALL_BYTES: u64 = (MAX_NAME_BYTES
     + 2 * size_of::<u64>()
     + 4 * size_of::<Done>()
     + 256) as u64;
+
+/// What large arguments count for in a buffer: all that it takes but the room in front, for which there is room besides.
+fn held(buffer: &Vec<u8>) -> u64 {
+    Shelf::cost(buffer) - REQUEST_FRONT_BYTES as u64
+}
+
+/// The most bytes that the rooms in front of all large arguments take that may be held.
+pub(crate) fn fronts_bytes(held_requests_bytes: u64) -> u64 {
+    held_requests_bytes / Shelf::large_bytes(held_requests_bytes) as u64 * REQUEST_FRONT_BYTES as u64
+}
 
 /// Bytes of a Request frame beside its name and its arguments, with nothing settled: the kind, the id, the time left,
 /// and the lengths of the name and of the settled ids.

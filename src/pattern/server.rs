@@ -21,7 +21,7 @@ use super::admission::Admission;
 use super::peers::{Peers, RecordId};
 use super::publisher::{Budget, PublishError, Published, PublisherStats, StreamId, StreamOptions};
 use super::received::Received;
-use super::replier::{NotStarted, Payload, Replier, ReplierStats, Ticket, Work};
+use super::replier::{NotStarted, Payload, Replier, ReplierStats, Ticket, Work, ANSWER_FRONT_BYTES};
 use super::{Action, Buffers, ConnId};
 use crate::session::{CloseReason, Limits, Session};
 use crate::time::Instant;
@@ -230,22 +230,23 @@ impl Server {
 
     /// Answers a call. A second answer is dropped. Returns whether anybody waits for this one.
     pub fn reply(&mut self, ticket: Ticket, status: Status, payload: &[u8]) -> bool {
-        self.answer(ticket, status, Payload::Borrowed(payload))
+        self.reply_with(ticket, status, Payload::Borrowed(payload))
     }
 
-    /// The same with a payload that lies in a buffer behind [`ANSWER_FRONT_BYTES`](super::ANSWER_FRONT_BYTES) of room, whatever
+    /// The same with a payload that lies in a buffer behind [`ANSWER_FRONT_BYTES`] of room, whatever
     /// is there. A large result (above 32 KiB, or a thirty-second of `results_bytes`) is written from there, without a copy. A large
     /// buffer is kept in any case, and an empty one left in its place.
     ///
     /// # Panics
     /// If the buffer is shorter than the room.
     pub fn reply_in_place(&mut self, ticket: Ticket, status: Status, buffer: &mut Vec<u8>) -> bool {
-        let waited_for = self.answer(ticket, status, Payload::InPlace(buffer));
+        assert!(buffer.len() >= ANSWER_FRONT_BYTES, "there is no room in front of the answer");
+        let waited_for = self.reply_with(ticket, status, Payload::InPlace(buffer));
         self.replier.keep_large(buffer);
         waited_for
     }
 
-    fn answer(&mut self, ticket: Ticket, status: Status, payload: Payload<'_>) -> bool {
+    fn reply_with(&mut self, ticket: Ticket, status: Status, payload: Payload<'_>) -> bool {
         let closing =
             |conn| self.peers.get(conn).is_some_and(|peer: &Peer| !peer.session.takes_role_frames());
         let record = self.records.get_mut(ticket.record.0).filter(|record| !record.conn.is_some_and(closing));

@@ -17,6 +17,8 @@ pub(crate) struct Shelf {
     bytes: usize,
     most_bytes: usize,
     large_bytes: usize,
+    /// A buffer of more bytes neither stays with its message nor is kept: none of these takes more than a frame may.
+    longest: usize,
     /// One was put or taken since somebody last looked.
     is_used: bool,
 }
@@ -25,9 +27,10 @@ impl Shelf {
     /// Most buffers kept: one that is filled, one that is read, and what tails of begun frames were copied to.
     const MOST: usize = 4;
 
-    /// A shelf for messages that have this budget.
-    pub(crate) fn new(budget: u64) -> Self {
+    /// A shelf for messages that have this budget, none of which needs more bytes than the longest.
+    pub(crate) fn new(budget: u64, longest: usize) -> Self {
         Shelf {
+            longest,
             buffers: Vec::new(),
             bytes: 0,
             most_bytes: Self::most_bytes(budget),
@@ -63,24 +66,21 @@ impl Shelf {
 
     /// A message may stay in this buffer, which is large and not much larger than what is in it.
     pub(crate) fn may_stay(&self, buffer: &Vec<u8>) -> bool {
-        self.is_large(buffer.len()) && buffer.capacity() / 2 <= buffer.len()
+        let capacity = buffer.capacity();
+        self.is_large(buffer.len()) && capacity / 2 <= buffer.len() && capacity <= self.longest
     }
 
-    /// An empty buffer for `len` bytes, if there is one that is not much larger.
-    pub(crate) fn take_fitting(&mut self, len: usize) -> Option<Vec<u8>> {
-        let fits = |buffer: &Vec<u8>| buffer.capacity() >= len && buffer.capacity() / 2 <= len;
+    /// An empty buffer for `len` bytes, if there is one that is not much larger and takes at most so many.
+    pub(crate) fn take(&mut self, len: usize, most: usize) -> Option<Vec<u8>> {
+        let fits = |buffer: &Vec<u8>| (len..=most.min(2 * len)).contains(&buffer.capacity());
         let at = self.buffers.iter().rposition(fits)?;
         Some(self.remove(at))
     }
 
-    /// An empty buffer for `len` bytes, a new one if need be.
-    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
-        self.take_fitting(len).unwrap_or_else(|| Vec::with_capacity(len))
-    }
-
-    /// An empty buffer for a message of unknown length, if there is one: the largest.
-    pub(crate) fn take_any(&mut self) -> Option<Vec<u8>> {
-        let (at, _) = self.buffers.iter().enumerate().max_by_key(|(_, buffer)| buffer.capacity())?;
+    /// An empty buffer for a message of unknown length, if there is one: the largest that takes at most so many bytes.
+    pub(crate) fn take_any(&mut self, most: usize) -> Option<Vec<u8>> {
+        let fitting = self.buffers.iter().enumerate().filter(|(_, buffer)| buffer.capacity() <= most);
+        let (at, _) = fitting.max_by_key(|(_, buffer)| buffer.capacity())?;
         Some(self.remove(at))
     }
 
@@ -97,6 +97,9 @@ impl Shelf {
         let capacity = buffer.capacity();
         if !self.is_large(capacity) {
             return Some(buffer);
+        }
+        if capacity > self.longest || capacity > self.most_bytes || capacity as u64 > room {
+            return None;
         }
         if self.buffers.len() == Self::MOST {
             self.remove(0);
@@ -135,47 +138,51 @@ mod tests {
     use super::*;
 
     const KIB: usize = 1_024;
+    const ANY: usize = usize::MAX;
 
     #[test]
     fn a_few_large_buffers_are_kept_while_they_are_used_and_there_is_room() {
-        let mut shelf = Shelf::new(64 * 1_024 * 1_024);
-        assert_eq!(
-            shelf.put(Vec::with_capacity(32 * KIB), u64::MAX).map(|buffer| buffer.capacity()),
-            Some(32 * KIB)
-        );
-        assert_eq!(shelf.take_any(), None);
-        for len in [100 * KIB, 900 * KIB, 800 * KIB, 200 * KIB, 300 * KIB] {
-            assert_eq!(shelf.put(Vec::with_capacity(len), u64::MAX), None);
+        let mut shelf = Shelf::new(64 * 1_024 * 1_024, 3_000 * KIB);
+        let put = |shelf: &mut Shelf, len: usize, room: u64| shelf.put(Vec::with_capacity(len), room);
+        let capacity = |buffer: Option<Vec<u8>>| buffer.map(|buffer| buffer.capacity() / KIB);
+        assert_eq!(capacity(put(&mut shelf, 32 * KIB, u64::MAX)), Some(32), "a small one comes back");
+        assert_eq!(shelf.take_any(ANY), None);
+        for len in [100, 900, 800, 200, 300] {
+            assert_eq!(put(&mut shelf, len * KIB, u64::MAX), None);
         }
         assert_eq!(shelf.bytes, 2_200 * KIB, "the oldest made room");
-        assert_eq!(shelf.take_any().map(|buffer| buffer.capacity()), Some(900 * KIB), "the largest");
-        assert_eq!(shelf.take(500 * KIB).capacity(), 800 * KIB);
-        assert_eq!(shelf.take_fitting(90 * KIB), None, "too large for so little");
-        assert_eq!(shelf.take_fitting(301 * KIB), None, "too small for more");
-        assert_eq!(shelf.take(150 * KIB).capacity(), 300 * KIB, "the newest that fits");
-        assert_eq!(shelf.take(150 * KIB).capacity(), 200 * KIB);
-        assert_eq!(shelf.take(150 * KIB).capacity(), 150 * KIB, "a new one");
-        shelf.put(Vec::with_capacity(100 * KIB), 100 * KIB as u64 - 1);
-        shelf.put(Vec::with_capacity(4 * KIB * KIB + 1), u64::MAX);
+        assert_eq!(capacity(shelf.take_any(ANY)), Some(900), "the largest");
+        assert_eq!(capacity(shelf.take(500 * KIB, ANY)), Some(800));
+        assert_eq!(shelf.take(90 * KIB, ANY), None, "too large for so little");
+        assert_eq!(shelf.take(301 * KIB, ANY), None, "too small for more");
         assert_eq!(
-            (shelf.take_any(), shelf.bytes),
-            (None, 0),
-            "there is no room, or it is more than a sixteenth of all"
+            (shelf.take(150 * KIB, 199 * KIB), shelf.take_any(199 * KIB)),
+            (None, None),
+            "too large for who asks"
         );
-        shelf.put(Vec::with_capacity(100 * KIB), u64::MAX);
+        assert_eq!(capacity(shelf.take(150 * KIB, ANY)), Some(300), "the newest that fits");
+        assert_eq!(capacity(shelf.take(150 * KIB, ANY)), Some(200));
+        put(&mut shelf, 100 * KIB, 100 * KIB as u64 - 1);
+        put(&mut shelf, 4 * KIB * KIB + 1, u64::MAX);
+        put(&mut shelf, 3_000 * KIB + 1, u64::MAX);
+        assert_eq!(
+            shelf.bytes, 0,
+            "there is no room, it is more than a sixteenth of all, or than a message needs"
+        );
+        put(&mut shelf, 100 * KIB, u64::MAX);
         shelf.age();
         assert!(shelf.bytes > 0);
         shelf.age();
         assert_eq!(shelf.bytes, 0);
-        shelf.put(Vec::with_capacity(100 * KIB), u64::MAX);
-        shelf.put(Vec::with_capacity(50 * KIB), u64::MAX);
+        put(&mut shelf, 100 * KIB, u64::MAX);
+        put(&mut shelf, 50 * KIB, u64::MAX);
         shelf.make_room(60 * KIB as u64);
         assert_eq!(shelf.bytes, 50 * KIB);
     }
 
     #[test]
     fn what_a_buffer_counts_for_is_what_it_takes() {
-        let shelf = Shelf::new(64 * 1_024 * 1_024);
+        let shelf = Shelf::new(64 * 1_024 * 1_024, 100 * KIB);
         let with = |len: usize, capacity: usize| {
             let mut buffer = Vec::with_capacity(capacity);
             buffer.resize(len, 1);
@@ -184,7 +191,8 @@ mod tests {
         assert_eq!(Shelf::cost(&with(100, 100 + Spares::SLACK)), 100);
         assert_eq!(Shelf::cost(&with(100, 101 + Spares::SLACK)), 101 + Spares::SLACK as u64);
         assert!(shelf.may_stay(&with(50 * KIB, 100 * KIB)));
-        assert!(!shelf.may_stay(&with(50 * KIB, 101 * KIB)));
+        assert!(!shelf.may_stay(&with(49 * KIB, 100 * KIB)), "much larger than what is in it");
+        assert!(!shelf.may_stay(&with(60 * KIB, 101 * KIB)), "larger than a message may be");
         assert!(!shelf.may_stay(&with(32 * KIB, 32 * KIB)));
         assert_eq!([0, 64 * 1_024, 1 << 30].map(Shelf::large_bytes), [1_024, 2_048, 32 * KIB]);
     }

@@ -73,9 +73,11 @@ pub struct Limits {
     pub read_bytes: u32,
     /// Bytes of frames that are not whole yet, all connections together. Default 64 MiB.
     pub partial_frames_bytes: u64,
-    /// Bytes of arguments that wait for their function, all clients together. Default 32 MiB.
+    /// Bytes of arguments that wait for their function, all clients together. Default 32 MiB. Large ones (above 32 KiB)
+    /// count with the buffer that they came together in.
     pub queued_arguments_bytes: u64,
-    /// Bytes of results that are kept for their clients, all together. Default 64 MiB.
+    /// Bytes of results that are kept for their clients, all together. Default 64 MiB. While they leave room, up to a
+    /// sixteenth of it are buffers of large messages that are over, for those that come.
     pub results_bytes: u64,
     /// Bytes of control frames that wait to be written to one connection; beyond it that peer is not read from.
     /// Default 1 MiB. Answers and publications do not queue: they are written from their table and their log.
@@ -88,7 +90,8 @@ pub struct Limits {
     pub prefixes_bytes: u64,
     /// Bytes of places in logs, all subscribers together. Default 64 MiB; beyond it a place becomes an exact gap.
     pub positions_bytes: u64,
-    /// At the client: bytes of requests that are held until they have their outcome. Default 32 MiB.
+    /// At the client: bytes of requests that are held until they have their outcome. Default 32 MiB. Those of more than 32
+    /// KiB count with the buffer that they were encoded in, and up to a sixteenth may be buffers of such that are over.
     pub held_requests_bytes: u64,
     /// At the client: bytes of events that wait for the application; beyond it reading pauses. Default 4 MiB.
     pub inbox_bytes: u64,

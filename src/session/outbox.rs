@@ -216,7 +216,7 @@ impl Outbox {
             return Some(buffer);
         }
         let tail = frame.end - reached;
-        if chunk.buffer.capacity() > 4 * tail {
+        if chunk.buffer.capacity() > 2 * tail {
             // A short tail does not keep a long buffer alive.
             let kept = chunk.buffer[reached..frame.end].to_vec();
             self.rest = Some(Box::new(Chunk { buffer: kept, start: 0, shared: None, ..chunk }));

@@ -94,6 +94,7 @@ impl Deframer {
     /// Goes on in this buffer, which is empty and has room for all of the unfinished frame: whoever has one spares the
     /// memory that would be taken.
     pub fn adopt(&mut self, mut buffer: Vec<u8>) {
+        debug_assert!(buffer.is_empty() && !self.handed_out, "bytes would be lost, or come twice");
         buffer.extend_from_slice(&self.partial);
         self.partial = buffer;
     }

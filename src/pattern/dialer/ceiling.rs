@@ -1,7 +1,7 @@
 //! The most memory that a client can hold: a sum that is known before it starts.
 
 use super::super::inbox::EventKind;
-use super::super::requester::CALL_BYTES;
+use super::super::requester::{fronts_bytes, CALL_BYTES, REQUEST_FRONT_BYTES};
 use super::super::spares::Spares;
 use super::super::subscriber::{Subscriber, CHANGE_BYTES, MOST_NOTICES};
 use super::super::{Buffers, Machine, CHUNK_BYTES};
@@ -47,9 +47,11 @@ impl ClientCeiling {
         // Subscriptions are read more at once than calls.
         let most_read = Subscriber::READS_AT_ONCE as u64 * read;
         let inbox = 2 * limits.inbox_bytes + frame + EVENTS_PER_READ_BYTE * most_read;
-        let sending = frame + 2 * CHUNK_BYTES as u64;
+        let sending = frame + (REQUEST_FRONT_BYTES + 2 * CHUNK_BYTES) as u64;
         ClientCeiling {
-            requests: limits.held_requests_bytes + u64::from(limits.max_in_flight) * CALL_BYTES,
+            requests: limits.held_requests_bytes
+                + fronts_bytes(limits.held_requests_bytes)
+                + u64::from(limits.max_in_flight) * CALL_BYTES,
             results: results.saturating_mul(frame + CALL_BYTES),
             partial_frames: connections * frame,
             // One that is filled and one that is read, each with room for twice what it holds.

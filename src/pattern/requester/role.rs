@@ -83,8 +83,7 @@ impl ClientRole for Requester {
     }
 
     fn lend_buffer(&mut self, len: usize) -> Option<Vec<u8>> {
-        let most = self.dialer.limits().max_frame_bytes as usize;
-        self.shelf.take_fitting(len).filter(|buffer| buffer.capacity() <= most)
+        self.shelf.take(len, self.dialer.limits().max_frame_bytes as usize)
     }
 
     fn handle_lost(&mut self, now: Instant, begun: Option<u64>) {

@@ -27,7 +27,7 @@ use crate::wire::LENGTH_BYTES;
 /// | `positions` | places in logs: `positions_bytes`, and one subscriber's replay |
 /// | `last_values` | newest messages: `last_values_bytes`, if any stream keeps them |
 /// | `streams` | each stream's log (`log_bytes`, 16 bytes for each of `log_messages`) the cache of its index, and what sifts out publications that nobody wants |
-/// | `lanes` | calls in each lane that their callers have given up, and in each, and for inline functions, the buffers of the last arguments and the last answer (48 KiB each) |
+/// | `lanes` | calls in each lane that their callers have given up, and in each, and for inline functions, the buffers of the last arguments (48 KiB) and of the answer (a sixty-fourth of `results_bytes` and 16 KiB, at least 48 KiB) |
 /// | `buffers` | what is read at once, what has come of it and not been looked at, buffers to be used again |
 ///
 /// What a user's own types decode into and encode to (17 KiB are kept for each thread that encodes), what functions
@@ -69,7 +69,7 @@ impl MemoryCeiling {
             last_values: if keeps_last { limits.last_values_bytes } else { 0 },
             streams: streams.iter().map(|stream| stream_bytes(limits, stream, sessions)).sum(),
             lanes: lanes as u64 * (limits.most_in_lane() as u64 * LANE_JOB_BYTES)
-                + (lanes as u64 + 1) * LAST_CALL_BYTES,
+                + (lanes as u64 + 1) * last_call_bytes(limits),
             buffers: read
                 + (Buffers::CEILING_BYTES + Spares::CEILING_BYTES + Names::CEILING_BYTES) as u64
                 + 2 * (MOST_EVENTS as u64 + limits.most_in_lane() as u64 + per_read)
@@ -102,6 +102,13 @@ impl Limits {
 
     /// A larger buffer of arguments or of an answer is not kept for the next call in the same place.
     pub(crate) const KEPT_BY_LANE_BYTES: usize = 48 * 1024;
+
+    /// A larger buffer is not lent for an answer that is yet to be encoded: who runs functions may have one for as long as
+    /// they run. 1 MiB by default, and what is around it.
+    pub(crate) fn lent_answer_bytes(&self) -> usize {
+        const AROUND_BYTES: usize = 16 * 1024;
+        usize::try_from(self.results_bytes / 64).unwrap_or(usize::MAX).saturating_add(AROUND_BYTES)
+    }
 
     /// Calls that wait in one lane, those that their callers have given up included. Only a lane that hangs gets there.
     pub(crate) fn most_in_lane(&self) -> usize {
@@ -140,8 +147,11 @@ fn stream_bytes(limits: &Limits, options: &StreamOptions, sessions: u64) -> u64 
     log.ceiling_bytes() as u64 + index + Gate::sieve_bytes(limits) as u64 + SEGMENTS_BYTES + large
 }
 
-/// The buffers of the last arguments and the last answer in a place where functions run.
-const LAST_CALL_BYTES: u64 = 2 * Limits::KEPT_BY_LANE_BYTES as u64;
+/// The buffers of the last arguments and the last answer in a place where functions run, or the one lent for the next.
+fn last_call_bytes(limits: &Limits) -> u64 {
+    let answer = limits.lent_answer_bytes().max(Limits::KEPT_BY_LANE_BYTES);
+    (Limits::KEPT_BY_LANE_BYTES + answer) as u64
+}
 /// The shortest Request frame: a name of one byte and one settled id, without which the next one finds no room.
 const LEAST_REQUEST_BYTES: u64 = 29;
 /// Control frames that wait, with the room that they grow into.
@@ -195,7 +205,7 @@ mod tests {
         assert!(two.streams - one.streams >= 1024 * 1024);
         assert_eq!(
             two.lanes - one.lanes,
-            one.lanes - LAST_CALL_BYTES,
+            one.lanes - last_call_bytes(&limits),
             "inline functions have a buffer of their own"
         );
         assert!(two.total_bytes() > one.total_bytes() + 1024 * 1024);

@@ -43,17 +43,21 @@ impl Server {
         }
         if let (0, false, Some(len)) = (peer.admitted, peer.waits, peer.session.announced_len()) {
             let wanted = peer.session.wanted_len();
-            let buffer = wanted.and_then(|len| self.replier.lend_buffer(len));
-            let room = buffer.as_ref().map_or(len, |buffer| len.max(buffer.capacity() as u64));
-            if self.admission.admit(conn, room) {
-                peer.admitted = room;
-                if let Some(buffer) = buffer {
+            let lent = wanted.and_then(|len| self.replier.lend_buffer(len));
+            let room = lent.as_ref().map_or(len, |buffer| len.max(buffer.capacity() as u64));
+            match lent {
+                Some(buffer) if self.admission.has_room(room) => {
+                    self.admission.admit(conn, room);
+                    peer.admitted = room;
                     peer.session.adopt(buffer);
                 }
-            } else {
-                peer.waits = true;
-                if let Some(buffer) = buffer {
-                    self.replier.keep(buffer);
+                lent => {
+                    lent.into_iter().for_each(|buffer| self.replier.keep(buffer));
+                    if self.admission.admit(conn, len) {
+                        peer.admitted = len;
+                    } else {
+                        peer.waits = true;
+                    }
                 }
             }
         }

@@ -87,7 +87,7 @@ impl Server {
             unreachable!("it was decoded before");
         };
         let begin = buffer.len() - arguments.len();
-        // Both are short beside the arguments.
+        // Both are short.
         let (function, settled) = (String::from(header.function), header.settled.as_bytes().to_vec());
         let settled = Ids::from_bytes(&settled).expect("they were ids before");
         let header = Request { function: &function, settled, ..header };

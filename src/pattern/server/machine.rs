@@ -14,6 +14,8 @@ use crate::wire::{Frame, Heartbeat};
 
 /// Bytes read at once while calls are refused without being entered: few enough requests to remember.
 const SHORT_READ_BYTES: usize = 512;
+/// Arguments do not stay behind more than this in one buffer: it is copied, and would be kept as long as they are.
+const MOST_HEAD_BYTES: usize = 4 * 1024;
 
 impl Machine for Server {
     fn handle_accepted(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
@@ -57,15 +59,21 @@ impl Machine for Server {
         let mut broken = None;
         while let Some(peer) = self.peers.get(conn).filter(|peer| !peer.session.is_closing()) {
             let is_copied = !deframer.is_between_frames();
+            let mut len = 0;
             let frame = match deframer.next(&mut input, peer.session.frame_limit()) {
                 Ok(None) => break,
-                Ok(Some(body)) => Frame::decode(body),
+                Ok(Some(body)) => {
+                    len = body.len();
+                    Frame::decode(body)
+                }
                 Err(error) => Err(error),
             };
             ended = true;
             let handled = match frame {
                 Ok(Frame::Request { arguments, .. })
-                    if is_copied && self.replier.is_large(arguments.len()) =>
+                    if is_copied
+                        && self.replier.is_large(arguments.len())
+                        && len - arguments.len() <= MOST_HEAD_BYTES =>
                 {
                     let buffer = deframer.take_copied().expect("its frame was copied");
                     self.handle_own_request(now, conn, buffer)

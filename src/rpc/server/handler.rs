@@ -153,10 +153,11 @@ impl<'a> Inline<'a> {
         let begun = self.port.now();
         self.note_end_at(begun);
         let started = self.enter_then(|server, answer| {
-            if function.is_returning() {
+            let started = server.start(begun, work.ticket);
+            if started.is_ok() && function.is_returning() {
                 server.lend_for_answer(answer);
             }
-            server.start(begun, work.ticket)
+            started
         });
         let Ok(arguments) = started else { return };
         let answer = &mut self.buffers.answer;
@@ -237,10 +238,11 @@ impl LaneJob {
         let last = core::mem::take(&mut buffers.arguments);
         let started = port.command(|server, now| {
             server.give_back(last);
-            if function.is_some_and(Function::is_returning) {
+            let started = server.start(now, ticket);
+            if started.is_ok() && function.is_some_and(Function::is_returning) {
                 server.lend_for_answer(&mut buffers.answer);
             }
-            server.start(now, ticket)
+            started
         });
         let (Ok(arguments), Some(function)) = (started, function) else { return };
         let status = function.run(&self.function, &arguments, port, ticket, &mut buffers.answer);

@@ -30,7 +30,7 @@ fn large(id: u64, time_left_ms: u32, settled: &[u64], byte: u8) -> Vec<u8> {
 
 /// Bytes that large buffers of what is over take.
 fn kept(hand: &mut Hand<Requester>) -> Vec<*const u8> {
-    core::iter::from_fn(|| hand.machine.shelf.take_any()).map(|buffer| buffer.as_ptr()).collect()
+    core::iter::from_fn(|| hand.machine.shelf.take_any(usize::MAX)).map(|buffer| buffer.as_ptr()).collect()
 }
 
 /// A server that accepts large frames.
@@ -59,7 +59,7 @@ fn a_large_call_is_written_from_the_buffer_that_it_came_in() {
     assert!(chunk.bytes()[4..] == large(id, 1_000, &[], 7));
     let len = chunk.bytes().len();
     hand.machine.handle_written(hand.now, conn, chunk, len);
-    assert_eq!(hand.machine.stats().held_bytes, (REQUEST_FRONT_BYTES + LEN) as u64);
+    assert_eq!(hand.machine.stats().held_bytes, LEN as u64);
     hand.deliver(conn, reply(id, Status::Ok, b""));
     assert_eq!((ends(&mut hand).len(), hand.machine.stats().held_bytes), (1, 0));
     // It is there for the next one, or for a large result, and gone when nothing large has come for a while.
@@ -79,7 +79,7 @@ fn a_large_result_comes_together_in_a_buffer_that_is_left_and_stays_there() {
     let (mut hand, conn) = connected();
     let id = call_in_place(&mut hand, 7, until(30_000));
     hand.deliver(conn, reply(id, Status::Ok, b""));
-    let left = hand.machine.shelf.take_any().expect("that of the call");
+    let left = hand.machine.shelf.take_any(usize::MAX).expect("that of the call");
     let at = left.as_ptr();
     hand.machine.keep(left);
     let id = call(&mut hand, until(30_000));
@@ -173,10 +173,7 @@ fn what_is_kept_makes_room_for_what_is_held_and_memory_counts_whole() {
     let mut roomy = Vec::with_capacity(REQUEST_FRONT_BYTES + 2 * LEN);
     roomy.resize(REQUEST_FRONT_BYTES + LEN, 1);
     hand.machine.call_in_place(hand.now, "f", &mut roomy, until(30_000)).unwrap();
-    assert_eq!(
-        (roomy.capacity(), hand.machine.stats().held_bytes),
-        (0, (REQUEST_FRONT_BYTES + 2 * LEN) as u64)
-    );
+    assert_eq!((roomy.capacity(), hand.machine.stats().held_bytes), (0, 2 * LEN as u64));
     let mut too_roomy = Vec::with_capacity(4 * LEN);
     too_roomy.resize(REQUEST_FRONT_BYTES + LEN, 1);
     hand.machine.call_in_place(hand.now, "f", &mut too_roomy, until(30_000)).unwrap();
@@ -193,4 +190,26 @@ fn what_is_kept_makes_room_for_what_is_held_and_memory_counts_whole() {
     assert_eq!(refused, NotExecuted::Full);
     assert!(hand.machine.stats().held_bytes > 31 * LEN as u64 - 1_000 * REQUEST_FRONT_BYTES as u64);
     assert_eq!(kept(&mut hand), [], "nothing is kept beside what is held");
+}
+
+#[test]
+fn a_call_that_fits_is_not_refused_because_its_buffer_does_not() {
+    let mut limits = Limits::default();
+    limits.held_requests_bytes = LEN as u64;
+    limits.max_frame_bytes = u32::try_from(LEN).unwrap() + 1_000;
+    let mut hand = requester(limits, Reconnect::zmq(100, 100));
+    let conn = greet(&mut hand, EPOCH);
+    for (len, capacity) in [(LEN, 2 * LEN), (LEN, LEN + 1_000), (LEN * 3 / 4, LEN)] {
+        let mut buffer = Vec::with_capacity(REQUEST_FRONT_BYTES + capacity);
+        buffer.resize(REQUEST_FRONT_BYTES + len, 7);
+        let id = hand.machine.call_in_place(hand.now, "f", &mut buffer, until(30_000)).unwrap();
+        assert!(hand.machine.stats().held_bytes <= LEN as u64);
+        let said = hand.heard(conn).unwrap();
+        assert!(
+            matches!(Frame::decode(&said), Ok(Frame::Request { arguments, .. }) if arguments == vec![7; len])
+        );
+        let too_much = hand.machine.call(hand.now, "f", &vec![1; LEN / 3], until(30_000));
+        assert_eq!(too_much, Err(NotExecuted::Full));
+        hand.deliver(conn, reply(id, Status::Ok, b""));
+    }
 }

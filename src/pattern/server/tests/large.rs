@@ -154,3 +154,61 @@ fn what_is_kept_makes_room_for_results_and_is_admitted_where_a_frame_comes_toget
     assert_eq!(hand.machine.stats().replier.results_not_kept, 0);
     assert_eq!(kept(&mut hand), None, "results go before what is kept");
 }
+
+#[test]
+fn arguments_behind_a_long_head_are_copied() {
+    let mut hand = server(Limits::default());
+    let conn = requester(&mut hand, 1);
+    let mut settled = vec![];
+    (0..1_000).for_each(|id| Ids::push(&mut settled, 1_000 + id));
+    for (id, ids, kept) in [(1, 8 * 8, true), (2, 8 * 1_000, false)] {
+        let settled = Ids::from_bytes(&settled[..ids]).unwrap();
+        let header = Request { id, time_left_ms: 1_000, function: "f", settled };
+        let mut frame = Vec::new();
+        Frame::Request { header, arguments: &[7; LEN] }.encode(u32::MAX, &mut frame).unwrap();
+        let len = frame.len();
+        hand.deliver_bytes(conn, &frame[..60_000]).deliver_bytes(conn, &frame[60_000..]);
+        let (now, ticket) = (hand.now, work(&mut hand)[0]);
+        let arguments = hand.machine.start(now, ticket).unwrap();
+        assert_eq!(arguments.buffer().len(), if kept { len } else { LEN });
+        assert!(arguments[..] == [7; LEN]);
+    }
+}
+
+#[test]
+fn a_buffer_that_could_not_be_admitted_stays_and_its_frame_asks_for_itself() {
+    let mut limits = Limits::default();
+    limits.partial_frames_bytes = LEN as u64 + 80_000;
+    let mut hand = server(limits);
+    let (other, conn) = (requester(&mut hand, 1), requester(&mut hand, 2));
+    let mut small = Vec::new();
+    Frame::Bye { code: ByeCode::Stopped, text: &"x".repeat(60_000) }.encode(u32::MAX, &mut small).unwrap();
+    hand.deliver_bytes(other, &small[..10]);
+    hand.machine.replier.keep(Vec::with_capacity(LEN + 50_000));
+    let (front, rest) = pieces(1, 7);
+    hand.deliver_bytes(conn, &front);
+    let admitted = hand.machine.peers.get(conn).unwrap().admitted;
+    assert_eq!(admitted, (front.len() + rest.len()) as u64);
+    assert!(kept(&mut hand).is_some());
+}
+
+#[test]
+fn what_is_lent_for_an_answer_is_no_more_than_is_counted_for_a_lane() {
+    let limits = Limits::default();
+    let most = limits.lent_answer_bytes();
+    let mut hand = server(limits);
+    hand.machine.replier.keep(Vec::with_capacity(most + 1));
+    assert_eq!(kept(&mut hand), None);
+    hand.machine.replier.keep(Vec::with_capacity(most));
+    assert_eq!(kept(&mut hand).map(|buffer| buffer.capacity()), Some(most));
+}
+
+#[test]
+#[should_panic(expected = "there is no room in front of the answer")]
+fn an_answer_without_room_is_a_mistake_that_is_said_before_anything_is_done() {
+    let mut hand = server(Limits::default());
+    let conn = requester(&mut hand, 1);
+    request(&mut hand, conn, 1, 1_000, &[]);
+    let ticket = work(&mut hand)[0];
+    hand.machine.reply_in_place(ticket, Status::Ok, &mut vec![0; ANSWER_FRONT_BYTES - 1]);
+}
